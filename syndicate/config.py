@@ -1,0 +1,234 @@
+"""The daemons' TOML files as frozen values; all mistakes are reported at once."""
+
+from __future__ import annotations
+
+import difflib
+import platform
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from syndicate.domain.errors import Invalid
+from syndicate.domain.quantities import parse_size, parse_span
+
+WIRE_PORT = 7070
+API_PORT = 7080
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is not a whole number")
+    return value
+
+
+def _port(value: object) -> int:
+    if not 0 <= _whole(value) <= 65535:
+        raise ValueError(f"{value!r} is not a port from 0 to 65535")
+    return _whole(value)
+
+
+def _text(value: object) -> str:
+    if type(value) is not str or not value:
+        raise ValueError(f"{value!r} is not a text")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is not a list of texts")
+    return tuple(_text(each) for each in value)
+
+
+def _path(value: object) -> Path:
+    return Path(_text(value))
+
+
+def _range(value: object) -> tuple[int, int]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(f"{value!r} is not a range such as [20000, 20015]")
+    first, last = (_whole(each) for each in value)
+    if not 1000 <= first <= last:
+        raise ValueError(f"{value!r} is not a range of user ids from 1000 up")
+    return first, last
+
+
+def _mode(value: object) -> str:
+    if value not in ("auto", "root", "user"):
+        raise ValueError(f"{value!r} is not one of 'auto', 'root', 'user'")
+    return str(value)
+
+
+def _key(read: Callable[[object], Any], **options: Any) -> Any:
+    return attrs.field(metadata={"read": read}, **options)
+
+
+@attrs.frozen
+class Listening:
+    """``[manager]``: where the manager keeps its state and listens."""
+
+    state: Path = _key(_path, default=Path("/var/lib/syndicate/manager"))
+    cluster: str = _key(_text, default="syndicate")
+    address: str = _key(_text, default="0.0.0.0")  # noqa: S104  (a server; TLS on every port)
+    wire_port: int = _key(_port, default=WIRE_PORT)
+    api_port: int = _key(_port, default=API_PORT)
+    #: Names and addresses that the server's certificate holds beside its own.
+    names: tuple[str, ...] = _key(_texts, default=())
+
+
+@attrs.frozen
+class Liveness:
+    """``[liveness]``, in seconds: see `syndicate.manager.fleet.Patience`."""
+
+    ping: float = _key(parse_span, default=5.0)
+    deadline: float = _key(parse_span, default=15.0)
+    grace: float = _key(parse_span, default=30.0)
+
+
+@attrs.frozen
+class Maxima:
+    """``[maxima]``: the most that one job may ask for, per machine, and what is kept."""
+
+    machines: int = _key(_whole, default=1000)
+    wall: float = _key(parse_span, default=24 * 3600.0)
+    memory: int = _key(parse_size, default=64 << 30)
+    pids: int = _key(_whole, default=32768)
+    files: int = _key(_whole, default=65536)
+    output: int = _key(parse_size, default=1 << 30)
+    disk: int = _key(parse_size, default=256 << 30)
+    #: Bytes of one source tarball, packed and unpacked.
+    source: int = _key(parse_size, default=1 << 30)
+    unpacked: int = _key(parse_size, default=4 << 30)
+
+
+@attrs.frozen
+class ManagerConfig:
+    """The whole of ``manager.toml``."""
+
+    manager: Listening = Listening()
+    liveness: Liveness = Liveness()
+    maxima: Maxima = Maxima()
+
+
+@attrs.frozen
+class Registration:
+    """``[volunteer]``: who it is and whom it serves."""
+
+    manager: str = _key(_text)
+    authority: Path = _key(_path)
+    join_token_file: Path = _key(_path)
+    name: str = _key(_text, factory=platform.node)
+    state: Path = _key(_path, default=Path("/var/lib/syndicate/volunteer"))
+    wire_port: int = _key(_port, default=WIRE_PORT)
+    api_port: int = _key(_port, default=API_PORT)
+    #: By which other machines of a job reach it; found out from the route when empty.
+    address: str = _key(_text, default="")
+
+
+@attrs.frozen
+class SandboxConfig:
+    """``[sandbox]``: how jobs are confined."""
+
+    mode: str = _key(_mode, default="auto")
+    uids: tuple[int, int] = _key(_range, default=(20000, 20015))
+    #: Given to jobs as ``/etc/resolv.conf``; none when not set.
+    resolv_conf: Path | None = _key(_path, default=None)
+
+
+@attrs.frozen
+class Cache:
+    """``[cache]``: sources kept for later jobs, in bytes."""
+
+    size: int = _key(parse_size, default=10 << 30)
+
+
+@attrs.frozen
+class VolunteerConfig:
+    """The whole of ``volunteer.toml``."""
+
+    volunteer: Registration
+    sandbox: SandboxConfig = SandboxConfig()
+    cache: Cache = Cache()
+
+
+def load_manager(path: Path) -> ManagerConfig:
+    """Read ``manager.toml``.
+
+    :raises Invalid: what is wrong with it: every mistake with its place.
+    """
+    problems: list[str] = []
+    table = _read(path)
+    sections = {
+        "manager": _section(Listening, table, "manager", problems),
+        "liveness": _section(Liveness, table, "liveness", problems),
+        "maxima": _section(Maxima, table, "maxima", problems),
+    }
+    _finish(path, table, sections, problems)
+    return ManagerConfig(**sections)
+
+
+def load_volunteer(path: Path) -> VolunteerConfig:
+    """Read ``volunteer.toml``.
+
+    :raises Invalid: what is wrong with it: every mistake with its place.
+    """
+    problems: list[str] = []
+    table = _read(path)
+    sections = {
+        "volunteer": _section(Registration, table, "volunteer", problems),
+        "sandbox": _section(SandboxConfig, table, "sandbox", problems),
+        "cache": _section(Cache, table, "cache", problems),
+    }
+    _finish(path, table, sections, problems)
+    return VolunteerConfig(**sections)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise Invalid(f"The configuration {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"The configuration {path} is no TOML: {error}.") from error
+
+
+def _section(
+    kind: type[attrs.AttrsInstance], table: Mapping[str, Any], name: str, problems: list[str]
+) -> Any:
+    given = table.get(name, {})
+    if not isinstance(given, dict):
+        problems.append(f"{name}: is not a section; write [{name}] above its keys")
+        return None
+    fields = {field.name: field for field in attrs.fields(kind)}
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in fields:
+            problems.append(f"{name}.{key}: no such key{did_you_mean(key, fields)}")
+            continue
+        try:
+            values[key] = fields[key].metadata["read"](value)
+        except ValueError as error:
+            problems.append(f"{name}.{key}: {error}")
+    for key, field in fields.items():
+        if field.default is attrs.NOTHING and key not in given:
+            problems.append(f"{name}.{key}: is missing")
+    return None if problems else kind(**values)
+
+
+def _finish(
+    path: Path, table: Mapping[str, Any], sections: Mapping[str, Any], problems: list[str]
+) -> None:
+    for name in table:
+        if name not in sections:
+            problems.append(f"{name}: no such section{did_you_mean(name, sections)}")
+    if problems:
+        listed = "\n  ".join(problems)
+        raise Invalid(f"The configuration {path} has mistakes:\n  {listed}", problems=problems)
+
+
+def did_you_mean(word: str, known: Mapping[str, object]) -> str:
+    """``; did you mean 'cores'?`` where a known word is near, else nothing."""
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,241 @@
+"""The cluster's own certificate authority, and the manager's certificate signed by it.
+
+Volunteers and users hold the authority's certificate and trust nothing else, so no public name
+and no public authority is needed. Its key stays in the manager's state directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import ipaddress
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from syndicate.domain.errors import Corrupt, Unavailable
+
+#: The name by which every client asks for the manager, wherever that is.
+SERVER_NAME = "syndicate-manager"
+
+#: Names and addresses that are in every certificate of a manager.
+ALWAYS = (SERVER_NAME, "localhost", "127.0.0.1")
+
+AUTHORITY_LIFE = datetime.timedelta(days=3652)
+CERTIFICATE_LIFE = datetime.timedelta(days=730)
+
+#: A start with less than this left makes a new certificate, so that every start has a good year.
+RENEW = datetime.timedelta(days=365)
+
+#: Clocks of other machines may be behind ours by this.
+SKEW = datetime.timedelta(hours=24)
+
+
+@attrs.frozen
+class Authority:
+    """Where the certificates and the server's key lie."""
+
+    #: For those who connect: the authority's certificate.
+    ca_file: Path
+    #: For the server.
+    certificate_file: Path
+    key_file: Path
+
+
+def ensure_authority(
+    directory: Path, names: Sequence[str], *, now: datetime.datetime | None = None
+) -> Authority:
+    """Make the authority at the first start, and a certificate whenever one is needed.
+
+    :param directory: made when it is not there.
+    :param names: host names and addresses of the manager, beside those of `ALWAYS`.
+    :param now: an aware time, instead of the present.
+    :raises Corrupt: the authority's files do not belong together.
+    :raises Unavailable: it has expired, or the files cannot be written.
+    """
+    now = now or datetime.datetime.now(datetime.UTC)
+    files = Authority(
+        directory / "ca.pem", directory / "certificate.pem", directory / "certificate.key"
+    )
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        issuer = _authority(files.ca_file, directory / "ca.key", now)
+        wanted = tuple(dict.fromkeys((*ALWAYS, *names)))
+        if not _is_good(files, issuer.certificate, wanted, now):
+            _issue(files, issuer, wanted, now)
+    except OSError as error:
+        raise Unavailable(
+            f"The certificates in {directory} cannot be used: {error.strerror}. "
+            "Give the directory to the user that the manager runs as."
+        ) from error
+    return files
+
+
+@attrs.frozen
+class _Issuer:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def _authority(certificate_file: Path, key_file: Path, now: datetime.datetime) -> _Issuer:
+    if not certificate_file.exists():
+        # Its key may be there, of a first start that came no further.
+        return _new_authority(certificate_file, key_file, now)
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise _torn(certificate_file, key_file, str(error)) from error
+    if (
+        not isinstance(key, ec.EllipticCurvePrivateKey)
+        or key.public_key() != certificate.public_key()
+    ):
+        raise _torn(certificate_file, key_file, "the key is another one's")
+    if now >= certificate.not_valid_after_utc:
+        raise Unavailable(
+            f"The authority {certificate_file} has expired. Remove it and the other files beside "
+            "it, start again, and give the new one to all volunteers and users."
+        )
+    return _Issuer(certificate, key)
+
+
+def _torn(certificate_file: Path, key_file: Path, why: str) -> Corrupt:
+    return Corrupt(
+        f"{certificate_file} and {key_file} do not belong together ({why}). Restore both from a "
+        "copy; or remove both, start again, and give the new authority to all volunteers and users."
+    )
+
+
+def _new_authority(certificate_file: Path, key_file: Path, now: datetime.datetime) -> _Issuer:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Syndicate cluster authority")])
+    usage = _usage(key_cert_sign=True, crl_sign=True)
+    certificate = (
+        _builder(name, name, key, now, now + AUTHORITY_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    _replace(key_file, _key_bytes(key), 0o600)
+    _replace(certificate_file, _certificate_bytes(certificate), 0o644)
+    return _Issuer(certificate, key)
+
+
+def _is_good(
+    files: Authority, authority: x509.Certificate, names: tuple[str, ...], now: datetime.datetime
+) -> bool:
+    try:
+        certificate = x509.load_pem_x509_certificate(files.certificate_file.read_bytes())
+        key = serialization.load_pem_private_key(files.key_file.read_bytes(), None)
+        certificate.verify_directly_issued_by(authority)
+        held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except Exception:  # noqa: BLE001  (whatever is wrong with it, a new one is right)
+        return False
+    until = min(now + RENEW, authority.not_valid_after_utc)
+    return (
+        key.public_key() == certificate.public_key()
+        and set(held) == set(map(_general_name, names))
+        and certificate.not_valid_before_utc <= now
+        and certificate.not_valid_after_utc >= until
+    )
+
+
+def _issue(
+    files: Authority, issuer: _Issuer, names: tuple[str, ...], now: datetime.datetime
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVER_NAME)])
+    until = min(now + CERTIFICATE_LIFE, issuer.certificate.not_valid_after_utc)
+    certificate = (
+        _builder(subject, issuer.certificate.subject, key, now, until, issuer.key.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(map(_general_name, names)), critical=False)
+        .sign(issuer.key, hashes.SHA256())
+    )
+    # A crash between the two leaves a pair that does not match, which the next start replaces.
+    _replace(files.key_file, _key_bytes(key), 0o600)
+    _replace(files.certificate_file, _certificate_bytes(certificate), 0o644)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    now: datetime.datetime,
+    until: datetime.datetime,
+    signer: ec.EllipticCurvePublicKey | None = None,
+) -> x509.CertificateBuilder:
+    signer = signer or key.public_key()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - SKEW)
+        .not_valid_after(until)
+        # Python 3.13 asks for both of these when it checks strictly.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
+    )
+
+
+def _usage(**granted: bool) -> x509.KeyUsage:
+    names = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(**{name: granted.get(name, False) for name in names})
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def _certificate_bytes(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
+    """Put a file in place whole and durably; never readable with more rights than its own."""
+    unfinished = path.with_name(path.name + ".new")
+    with contextlib.suppress(FileNotFoundError):
+        unfinished.unlink()
+    fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fchmod(fd, mode)
+        os.fsync(fd)
+    unfinished.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

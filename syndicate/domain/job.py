@@ -1,0 +1,185 @@
+"""What a job is: its specification, its machines, and the record of where it stands."""
+
+from __future__ import annotations
+
+import enum
+import re
+
+import attrs
+
+from syndicate.domain.errors import Invalid
+
+
+class Role(enum.Enum):
+    """What a machine of a job runs; the value is the Makefile's target."""
+
+    MASTER = "master"
+    SLAVE = "slave"
+
+
+class JobState(enum.Enum):
+    """Where a job stands; see `syndicate.domain.lifecycle.TRANSITIONS`."""
+
+    QUEUED = "queued"
+    RESERVED = "reserved"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    FINISHING = "finishing"
+    FINISHED = "finished"
+
+
+class MachineState(enum.Enum):
+    """Where one machine of an attempt stands."""
+
+    WAITING = "waiting"
+    PREPARING = "preparing"
+    READY = "ready"
+    RUNNING = "running"
+    EXITED = "exited"
+    KILLED = "killed"
+    LOST = "lost"
+
+
+#: States in which nothing of the job runs on the machine any more.
+ENDED = frozenset({MachineState.EXITED, MachineState.KILLED, MachineState.LOST})
+
+
+class Outcome(enum.Enum):
+    """How a finished job ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed out"
+    LOST = "lost"
+    REFUSED = "refused"
+
+
+@attrs.frozen
+class Limits:
+    """What each machine of a job may use; going over ``wall``, ``memory`` or ``output`` ends the
+    job, the others make the program's own calls fail (ENOSPC, EAGAIN, EMFILE)."""
+
+    #: Seconds from the start of the machine's target.
+    wall: float = 3600.0
+    #: Bytes, of all processes together.
+    memory: int = 1 << 30
+    #: Processes and threads at once.
+    pids: int = 512
+    #: Open files of one process.
+    files: int = 1024
+    #: Bytes printed on standard output and standard error together.
+    output: int = 50 << 20
+    #: Bytes of the machine's disk, its root.
+    disk: int = 2 << 30
+
+
+@attrs.frozen
+class Resources:
+    """What a volunteer must have to be one of the job's machines."""
+
+    #: Processor cores.
+    cores: float = 0.0
+    #: Bytes of memory; ``0`` asks for nothing.
+    memory: int = 0
+    #: Processor architectures as ``uname -m`` names them; empty means any.
+    arch: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class JobSpec:
+    """What its user asks for; it never changes after submission."""
+
+    name: str
+    #: The source tarball's SHA-256 in hexadecimal, and its size in bytes.
+    sha256: str
+    size: int
+    #: One master and ``machines - 1`` slaves.
+    machines: int = 1
+    limits: Limits = Limits()
+    resources: Resources = Resources()
+    #: Glob patterns, below the source directory, of files to keep after the end.
+    outputs: tuple[str, ...] = ()
+    #: Environment of make, beside what Syndicate itself sets.
+    env: tuple[tuple[str, str], ...] = ()
+    #: Whether a machine goes on while any process of its target lives, after make itself ended.
+    linger: bool = False
+
+
+@attrs.frozen
+class Machine:
+    """One machine of the present attempt."""
+
+    role: Role
+    index: int
+    #: The volunteer's name, and the address the other machines reach it by.
+    volunteer: str
+    address: str
+    state: MachineState = MachineState.WAITING
+    exit_code: int | None = None
+    signal: int | None = None
+    #: The limit it went over: ``wall``, ``memory`` or ``output``.
+    limit: str | None = None
+    #: One sentence on how it ended or why it was lost.
+    reason: str = ""
+    #: Bytes of log, and digest of the outputs' tarball, that the manager holds.
+    log_bytes: int = 0
+    outputs: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``master`` or ``slave[0]``: the name people and programs use."""
+        return self.role.value if self.role is Role.MASTER else f"{self.role.value}[{self.index}]"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of the job runs on it any more."""
+        return self.state in ENDED
+
+
+@attrs.frozen
+class Job:
+    """The record of a job: the fold of its events, and what the store keeps.
+
+    Times are seconds since the epoch, UTC, by the manager's clock.
+    """
+
+    number: int
+    spec: JobSpec
+    user: str
+    submitted_at: float
+    state: JobState = JobState.QUEUED
+    outcome: Outcome | None = None
+    #: One sentence: why it waits, or why it ended so.
+    reason: str = ""
+    #: The limit that ended it, if one did.
+    limit: str | None = None
+    #: Counts from 1 with the first reservation; 0 before it.
+    attempt: int = 0
+    #: Attempts that ended because a volunteer was lost or failed.
+    losses: int = 0
+    machines: tuple[Machine, ...] = ()
+    started_at: float | None = None
+    finished_at: float | None = None
+    #: The outcome decided on while the machines are being stopped.
+    verdict: Outcome | None = None
+    #: How many events it has had; the number of the last one.
+    events: int = 0
+
+    def machine(self, name: str) -> Machine:
+        """The machine of that name (``slave0`` is taken for ``slave[0]``) or address.
+
+        :raises Invalid: when the present attempt has none such.
+        """
+        wanted = canonical_machine(name)
+        for machine in self.machines:
+            if wanted in (machine.name, machine.address):
+                return machine
+        known = ", ".join(machine.name for machine in self.machines) or "none yet"
+        raise Invalid(f"Job {self.number} has no machine {name!r}; it has: {known}.")
+
+
+def canonical_machine(name: str) -> str:
+    """``slave0`` and ``slave[0]`` both as ``slave[0]``; anything else as it is."""
+    found = re.fullmatch(r"(slave|client)\[?(\d+)\]?", name)
+    return f"{found[1]}[{int(found[2])}]" if found else name

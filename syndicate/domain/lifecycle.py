@@ -1,0 +1,279 @@
+"""What happens next to a job: the transition tables, the fold, and the decisions. All pure.
+
+`fold` turns an event into the next record; `react` says what follows from an event: further
+events, and orders to volunteers. The manager stores what `fold` gives before it carries out what
+`react` asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from syndicate.domain.errors import IllegalEvent
+from syndicate.domain.events import (
+    AttemptLost,
+    Finished,
+    Finishing,
+    JobEvent,
+    MachineEvent,
+    MachineExited,
+    MachineKilled,
+    MachineLost,
+    MachineReady,
+    MachineRunning,
+    Preparing,
+    Reserved,
+    Running,
+    Submitted,
+)
+from syndicate.domain.job import Job, JobState, Machine, MachineState, Outcome, Role
+
+#: How many attempts a job has when volunteers are lost, before it is given up.
+ATTEMPTS = 3
+
+#: Which events a job may have in which state, and where they lead. A pair that is not here is
+#: refused. Events of one machine are in `MACHINE_TRANSITIONS` and leave the job's state alone.
+TRANSITIONS: Mapping[tuple[JobState, type[JobEvent]], JobState] = {
+    (JobState.QUEUED, Reserved): JobState.RESERVED,
+    (JobState.QUEUED, Finished): JobState.FINISHED,
+    (JobState.RESERVED, Preparing): JobState.PREPARING,
+    (JobState.RESERVED, Finishing): JobState.FINISHING,
+    (JobState.PREPARING, Running): JobState.RUNNING,
+    (JobState.PREPARING, Finishing): JobState.FINISHING,
+    (JobState.RUNNING, Finishing): JobState.FINISHING,
+    (JobState.FINISHING, Finishing): JobState.FINISHING,
+    (JobState.FINISHING, AttemptLost): JobState.QUEUED,
+    (JobState.FINISHING, Finished): JobState.FINISHED,
+}
+
+#: States of a job in which its machines may have events.
+ACTIVE = frozenset(
+    {JobState.RESERVED, JobState.PREPARING, JobState.RUNNING, JobState.FINISHING}
+)
+
+#: Which events a machine may have in which state, and where they lead.
+MACHINE_TRANSITIONS: Mapping[tuple[MachineState, type[MachineEvent]], MachineState] = {
+    (MachineState.PREPARING, MachineReady): MachineState.READY,
+    (MachineState.READY, MachineRunning): MachineState.RUNNING,
+    (MachineState.RUNNING, MachineExited): MachineState.EXITED,
+    **{
+        (state, MachineKilled): MachineState.KILLED
+        for state in (
+            MachineState.WAITING,
+            MachineState.PREPARING,
+            MachineState.READY,
+            MachineState.RUNNING,
+        )
+    },
+    **{
+        (state, MachineLost): MachineState.LOST
+        for state in (
+            MachineState.WAITING,
+            MachineState.PREPARING,
+            MachineState.READY,
+            MachineState.RUNNING,
+        )
+    },
+}
+
+
+@attrs.frozen
+class Prepare:
+    """Tell a machine to fetch and unpack the source."""
+
+    machine: str
+
+
+@attrs.frozen
+class Start:
+    """Tell a machine to run its target."""
+
+    machine: str
+
+
+@attrs.frozen
+class Release:
+    """Tell a machine to kill what runs, report it, and clean up."""
+
+    machine: str
+
+
+Order = Prepare | Start | Release
+
+
+def fold(job: Job | None, event: JobEvent, at: float) -> Job:
+    """The record after an event.
+
+    :param at: when it happened, seconds since the epoch.
+    :raises IllegalEvent: the event does not fit the state.
+    """
+    if isinstance(event, Submitted):
+        if job is not None:
+            raise _illegal(job, event)
+        return Job(
+            event.number, event.spec, event.user, submitted_at=at, events=1, reason="Just submitted."
+        )
+    assert job is not None, "every job begins with Submitted"
+    job = attrs.evolve(job, events=job.events + 1)
+    if isinstance(event, MachineEvent):
+        return _fold_machine(job, event)
+    state = TRANSITIONS.get((job.state, type(event)))
+    if state is None:
+        raise _illegal(job, event)
+    return _fold_job(attrs.evolve(job, state=state), event, at)
+
+
+def _illegal(job: Job, event: JobEvent) -> IllegalEvent:
+    return IllegalEvent(
+        f"Job {job.number} is {job.state.value} and cannot have the event {event.kind!r}.",
+        job=job.number,
+        event=event.kind,
+    )
+
+
+def _fold_job(job: Job, event: JobEvent, at: float) -> Job:
+    match event:
+        case Reserved():
+            machines = tuple(
+                Machine(p.role, p.index, p.volunteer, p.address) for p in event.placements
+            )
+            return attrs.evolve(
+                job, attempt=event.attempt, machines=machines, verdict=None, reason=event.text
+            )
+        case Preparing():
+            machines = tuple(
+                attrs.evolve(machine, state=MachineState.PREPARING)
+                if machine.state is MachineState.WAITING
+                else machine
+                for machine in job.machines
+            )
+            return attrs.evolve(job, machines=machines, reason=event.text)
+        case Running():
+            return attrs.evolve(job, started_at=at, reason="Runs.")
+        case Finishing():
+            return attrs.evolve(job, verdict=event.verdict, reason=event.reason, limit=event.limit)
+        case AttemptLost():
+            return attrs.evolve(
+                job, started_at=None, losses=job.losses + event.counted, reason=event.text
+            )
+        case Finished():
+            return attrs.evolve(
+                job, outcome=event.outcome, finished_at=at, reason=event.reason, limit=event.limit
+            )
+    raise _illegal(job, event)
+
+
+def _fold_machine(job: Job, event: MachineEvent) -> Job:
+    machine = next((m for m in job.machines if m.name == event.machine), None)
+    state = machine and MACHINE_TRANSITIONS.get((machine.state, type(event)))
+    if machine is None or state is None or job.state not in ACTIVE:
+        raise _illegal(job, event)
+    machine = attrs.evolve(machine, state=state)
+    match event:
+        case MachineExited() | MachineKilled():
+            machine = attrs.evolve(
+                machine, log_bytes=event.log_bytes, outputs=event.outputs, reason=event.text
+            )
+            if isinstance(event, MachineExited):
+                machine = attrs.evolve(machine, exit_code=event.exit_code, signal=event.signal)
+            else:
+                machine = attrs.evolve(machine, limit=event.limit)
+        case MachineLost():
+            machine = attrs.evolve(machine, reason=event.reason)
+    machines = tuple(machine if m.name == machine.name else m for m in job.machines)
+    return attrs.evolve(job, machines=machines)
+
+
+def react(job: Job, event: JobEvent) -> tuple[JobEvent | Order, ...]:
+    """What follows from an event that has just led to ``job``: at most one further event, which
+    is to be folded (and reacted to) in its turn, then orders to machines."""
+    return tuple(_reactions(job, event))
+
+
+def _reactions(job: Job, event: JobEvent) -> Iterator[JobEvent | Order]:
+    match event:
+        case Reserved():
+            yield Preparing()
+        case Preparing():
+            yield from (Prepare(machine.name) for machine in job.machines)
+        case MachineReady() if job.state is JobState.PREPARING:
+            if all(machine.state is MachineState.READY for machine in job.machines):
+                yield Running()
+        case Running():
+            yield from (Start(m.name) for m in job.machines if m.role is Role.MASTER)
+        case MachineRunning() if job.state is JobState.RUNNING:
+            if event.machine == Role.MASTER.value:
+                yield from (Start(m.name) for m in job.machines if m.role is not Role.MASTER)
+        case MachineExited() | MachineKilled() | MachineLost():
+            yield from _after_end(job, event)
+        case Finishing():
+            if all(machine.ended for machine in job.machines):
+                yield _close(job)
+            else:
+                yield from (Release(m.name) for m in job.machines if not m.ended)
+        case Finished() | AttemptLost():
+            yield from (Release(machine.name) for machine in job.machines)
+
+
+def _after_end(
+    job: Job, event: MachineExited | MachineKilled | MachineLost
+) -> Iterator[JobEvent | Order]:
+    if job.state is JobState.FINISHING:
+        if all(machine.ended for machine in job.machines):
+            yield _close(job)
+    elif isinstance(event, MachineLost):
+        yield _loss(job, event)
+    elif isinstance(event, MachineKilled) and event.limit:
+        outcome = Outcome.TIMED_OUT if event.limit == "wall" else Outcome.FAILED
+        yield Finishing(outcome, event.text, event.limit)
+    elif all(machine.ended for machine in job.machines):
+        yield _verdict(job)
+
+
+def _loss(job: Job, event: MachineLost) -> Finishing:
+    if event.source:
+        return Finishing(Outcome.REFUSED, event.reason)
+    if job.losses + 1 >= ATTEMPTS:
+        return Finishing(
+            Outcome.LOST, f"{ATTEMPTS} attempts were lost; the last one: {event.text}"
+        )
+    return Finishing(None, event.text)
+
+
+def _verdict(job: Job) -> Finishing:
+    for machine in job.machines:
+        if machine.state is not MachineState.EXITED or machine.exit_code != 0:
+            return Finishing(Outcome.FAILED, machine.reason)
+    return Finishing(Outcome.PASSED, "Every machine ended with exit code 0.")
+
+
+def _close(job: Job) -> AttemptLost | Finished:
+    if job.verdict is None:
+        return AttemptLost(job.reason)
+    return Finished(job.verdict, job.reason, job.limit)
+
+
+def cancel(job: Job, by: str) -> JobEvent | None:
+    """The event that cancels a job, or None when it is finished or about to be."""
+    reason = f"Cancelled by {by}."
+    if job.state is JobState.QUEUED:
+        return Finished(Outcome.CANCELLED, reason)
+    if job.state is JobState.FINISHED or (
+        job.state is JobState.FINISHING and job.verdict is not None
+    ):
+        return None
+    return Finishing(Outcome.CANCELLED, reason)
+
+
+def recover(job: Job) -> tuple[JobEvent, ...]:
+    """The events of a job that was active when its manager ended: nobody watches its machines
+    any more, so it ends as decided, or queues again without counting as a loss."""
+    if job.state not in ACTIVE:
+        return ()
+    reason = "the manager was restarted."
+    lost = tuple(MachineLost(m.name, reason) for m in job.machines if not m.ended)
+    if job.state is JobState.FINISHING and job.verdict is not None:
+        return (*lost, Finished(job.verdict, job.reason, job.limit))
+    return (*lost, Finishing(None, reason), AttemptLost(reason, counted=False))

@@ -1,0 +1,86 @@
+"""Values of ours as plain ones (dict, list, str, numbers, None) and back, for store and wire."""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any, TypeVar
+
+import attrs
+import cattrs
+
+from syndicate.domain.errors import Invalid
+from syndicate.domain.events import BY_KIND, JobEvent
+
+T = TypeVar("T")
+
+
+@functools.cache
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=False)
+    # The stock hooks turn "3" into 3 and 1 into True: what crosses must have its type already.
+    for kind in (bool, int, str):
+        converter.register_structure_hook(kind, functools.partial(_exactly, kind))
+    converter.register_structure_hook(float, _number)
+    # Newer fields have defaults, so that what an older version wrote can still be read.
+    return converter
+
+
+def _exactly(kind: type, value: Any, _: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is not of type {kind.__name__}")
+    return value
+
+
+def _number(value: Any, _: type) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
+
+
+def to_plain(value: Any) -> Any:
+    """An attrs value of ours, or a container of such, as plain values."""
+    return _converter().unstructure(value)
+
+
+def from_plain(value: Any, kind: type[T]) -> T:
+    """The attrs value of the given class that plain values describe.
+
+    :raises Invalid: they do not describe one.
+    """
+    try:
+        return _converter().structure(value, kind)
+    except (cattrs.BaseValidationError, cattrs.errors.ForbiddenExtraKeysError) as error:
+        raise Invalid(f"This is no {_name(kind)}: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Invalid(f"This is no {_name(kind)}: {error!r}") from error
+
+
+def _name(kind: Any) -> str:
+    return str(kind) if isinstance(kind, types.UnionType) else str(kind.__name__)
+
+
+def event_to_plain(event: JobEvent, at: float, attempt: int) -> dict[str, Any]:
+    """An event as it is stored; the job and the number are its key.
+
+    :param at: when it happened, epoch seconds.
+    :param attempt: the attempt it belongs to; 0 before the first.
+    """
+    return {"at": at, "attempt": attempt, "kind": event.kind, "details": to_plain(event)}
+
+
+def event_from_plain(stored: Any) -> tuple[JobEvent, float]:
+    """A stored event and its time.
+
+    :raises Invalid: not one that `event_to_plain` made.
+    """
+    try:
+        kind, at, details = BY_KIND[stored["kind"]], stored["at"], stored["details"]
+    except (KeyError, TypeError) as error:
+        raise Invalid(f"This is no stored event: {error!r}") from error
+    return from_plain(details, kind), at  # type: ignore[return-value]
+
+
+def field_names(kind: type[attrs.AttrsInstance]) -> tuple[str, ...]:
+    """The names of a class's fields."""
+    return tuple(field.name for field in attrs.fields(kind))

@@ -1,0 +1,188 @@
+"""Ports of the wire room: how manager and volunteer see each other, whatever lies between.
+
+The volunteer dials, says `Hello` and gets a `Welcome`; from then on the manager gives orders
+through `IVolunteer`, and the volunteer reports through `IManager`. Every order and report may be
+repeated without harm: (job, attempt, machine) names what it is about, and the term whose manager
+gave it.
+"""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from syndicate.domain.job import Limits
+from syndicate.domain.volunteer import Facts
+
+#: Version of what crosses; both ends must have the same. It rises with every change that an
+#: older peer would misunderstand.
+PROTOCOL = 1
+
+
+@attrs.frozen
+class Holding:
+    """A part of a job that a volunteer has in hand."""
+
+    job: int
+    attempt: int
+    machine: str
+
+
+@attrs.frozen
+class Hello:
+    """A volunteer's first words."""
+
+    protocol: int
+    name: str
+    #: Made anew at each start of the daemon.
+    boot: str
+    facts: Facts
+    holding: Holding | None = None
+    #: Whether it could not clean up after a job, and why; such a one gets no further job.
+    unclean: str = ""
+
+
+@attrs.frozen
+class Welcome:
+    """The manager's answer."""
+
+    protocol: int
+    cluster: str
+    term: int
+    #: Bearer token for the HTTPS door, good for this connection.
+    session: str
+    #: Seconds between liveness pings, and after which a silent peer is given up.
+    ping: float
+    deadline: float
+    #: Whether what the volunteer holds is wanted no more: kill, clean up, then `IManager.clean`.
+    release: bool = False
+
+
+@attrs.frozen
+class Part:
+    """Names what an order is about."""
+
+    job: int
+    attempt: int
+    machine: str
+    term: int
+
+
+@attrs.frozen
+class PrepareOrder:
+    """Fetch the source and unpack it."""
+
+    part: Part
+    #: The target's name in the Makefile.
+    target: str
+    sha256: str
+    size: int
+    limits: Limits
+    #: Names and addresses of all machines of the attempt, the master first.
+    machines: tuple[tuple[str, str], ...]
+    env: tuple[tuple[str, str], ...] = ()
+    outputs: tuple[str, ...] = ()
+    linger: bool = False
+
+
+@attrs.frozen
+class EndReport:
+    """How a machine's target ended, its logs and outputs being on the manager already."""
+
+    part: Part
+    exit_code: int | None = None
+    signal: int | None = None
+    limit: str | None = None
+    #: Stopped by order.
+    killed: bool = False
+    #: A fault of the host: the target could not be run as it should.
+    problem: str = ""
+    log_bytes: int = 0
+    #: Digest of the tarball of outputs.
+    outputs: str | None = None
+
+
+class IVolunteer(Interface):
+    """A volunteer, as the manager sees it: one live connection.
+
+    Orders fail with the errors of `syndicate.domain.errors` that the volunteer raises, or with
+    `VolunteerLost` when the link breaks before the answer.
+    """
+
+    name = Attribute("The volunteer's name (str).")
+
+    def prepare(order: PrepareOrder) -> Deferred[None]:
+        """Fires when the machine could start at once."""
+
+    def start(part: Part) -> Deferred[None]:
+        """Fires when the target's program has been executed."""
+
+    def release(part: Part) -> Deferred[None]:
+        """Kill what runs, report it, remove everything; fires when the volunteer is clean.
+
+        :raises NotClean: something is left.
+        """
+
+    def ping() -> Deferred[None]:
+        """Fires with the answer."""
+
+    def drop() -> None:
+        """Break the connection at once."""
+
+
+class IManager(Interface):
+    """The manager, as a volunteer sees it: one live connection."""
+
+    def ended(report: EndReport) -> Deferred[None]:
+        """Fires when the report is stored."""
+
+    def clean(unclean: str) -> Deferred[None]:
+        """The volunteer has removed all it held; or why it could not."""
+
+    def ping() -> Deferred[None]:
+        """Fires with the answer."""
+
+    def drop() -> None:
+        """Break the connection at once."""
+
+
+class IFleet(Interface):
+    """What the wire needs of the manager's service."""
+
+    def welcome(hello: Hello, link: IVolunteer) -> Welcome:
+        """A volunteer has dialled and is who it says.
+
+        :raises WrongVersion: its protocol does not fit.
+        """
+
+    def ended(name: str, report: EndReport) -> Deferred[None]:
+        """See `IManager.ended`; ``name`` is the volunteer that reports."""
+
+    def clean(name: str, unclean: str) -> Deferred[None]:
+        """See `IManager.clean`."""
+
+    def lost(link: IVolunteer, reason: str) -> None:
+        """That connection is gone."""
+
+
+class IWorker(Interface):
+    """What the wire needs of the volunteer's service: the orders, as in `IVolunteer`."""
+
+    def hello() -> Hello:
+        """What to say on a new connection."""
+
+    def welcomed(welcome: Welcome, manager: IManager) -> None:
+        """The manager has answered; ``manager`` is good until `parted`."""
+
+    def parted(reason: str) -> None:
+        """The connection is gone."""
+
+    def prepare(order: PrepareOrder) -> Deferred[None]:
+        """See `IVolunteer.prepare`."""
+
+    def start(part: Part) -> Deferred[None]:
+        """See `IVolunteer.start`."""
+
+    def release(part: Part) -> Deferred[None]:
+        """See `IVolunteer.release`."""

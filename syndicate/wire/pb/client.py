@@ -1,0 +1,122 @@
+"""The volunteer's end of Perspective Broker: dial, join, take orders, dial again for ever."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.application.internet import ClientService, backoffPolicy
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.logger import Logger
+from twisted.spread import pb
+
+from syndicate.domain.errors import SyndicateError
+from syndicate.wire.interface import IWorker, Part, PrepareOrder, Welcome
+from syndicate.wire.pb.errors import answers, call
+from syndicate.wire.pb.references import RemoteManager
+from syndicate.wire.pb.server import LOGIN_TIME
+from syndicate.wire.pb.values import pack, unpack
+
+log = Logger()
+
+#: Longest pause between two tries to reach the manager, in seconds.
+LONGEST_PAUSE = 10.0
+
+
+class Orders(pb.Referenceable):  # type: ignore[misc]
+    """What the manager may ask of a volunteer."""
+
+    def __init__(self, worker: IWorker) -> None:
+        self._worker = worker
+
+    @answers
+    async def remote_prepare(self, message: object) -> None:
+        """See `IVolunteer.prepare`."""
+        await self._worker.prepare(unpack(message, PrepareOrder))
+
+    @answers
+    async def remote_start(self, message: object) -> None:
+        """See `IVolunteer.start`."""
+        await self._worker.start(unpack(message, Part))
+
+    @answers
+    async def remote_release(self, message: object) -> None:
+        """See `IVolunteer.release`."""
+        await self._worker.release(unpack(message, Part))
+
+    @answers
+    async def remote_ping(self) -> None:
+        """See `IVolunteer.ping`."""
+
+
+@attrs.define(eq=False)
+class ManagerDialler:
+    """Keeps one connection to the manager for a worker, until it is stopped.
+
+    :param secret: gives the join token, read anew at each dial so that it can be replaced.
+    """
+
+    _clock: IReactorTime
+    _endpoint: IStreamClientEndpoint
+    _worker: IWorker
+    _secret: Callable[[], str]
+    _service: ClientService = attrs.field(init=False)
+    _complaint: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        pause = backoffPolicy(
+            initialDelay=0.2, maxDelay=LONGEST_PAUSE, jitter=lambda: random.uniform(0, 0.5)
+        )
+        self._service = ClientService(
+            self._endpoint,
+            pb.PBClientFactory(),
+            retryPolicy=lambda attempt: min(pause(min(attempt, 20)), LONGEST_PAUSE),
+            clock=self._clock,
+            prepareConnection=self._join,
+        )
+
+    def start(self) -> None:
+        """Dial, now and after every loss."""
+        self._service.startService()
+
+    def stop(self) -> Deferred[None]:
+        """Hang up and dial no more."""
+        return self._service.stopService()  # type: ignore[no-any-return]
+
+    def _join(self, broker: Any) -> Deferred[None]:
+        async def join() -> None:
+            try:
+                await join(self._clock, broker, self._worker, self._secret())
+            except (SyndicateError, OSError) as error:
+                # Said once, not at every one of endless tries.
+                if str(error) != self._complaint:
+                    self._complaint = str(error)
+                    log.error("Could not join the manager: {why} Trying on.", why=str(error))
+                broker.transport.abortConnection()
+                raise
+            self._complaint = ""
+
+        return Deferred.fromCoroutine(join())
+
+
+async def join(clock: IReactorTime, broker: Any, worker: IWorker, secret: str) -> None:
+    """Join the manager at the other end of a new connection.
+
+    :param secret: the join token.
+    :raises Unauthorized: the token is not good.
+    :raises WrongVersion: the manager speaks another protocol.
+    """
+    message, reference = await call(
+        clock,
+        broker.remoteForName("root"),
+        "join",
+        secret,
+        pack(worker.hello()),
+        Orders(worker),
+        deadline=LOGIN_TIME,
+    )
+    broker.notifyOnDisconnect(lambda: worker.parted("The connection was lost."))
+    worker.welcomed(unpack(message, Welcome), RemoteManager(clock, reference))

@@ -1,0 +1,67 @@
+"""Remote references wearing the ports of the room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from syndicate.wire.interface import EndReport, IManager, IVolunteer, Part, PrepareOrder
+from syndicate.wire.pb.errors import call
+from syndicate.wire.pb.values import pack
+
+
+@attrs.define(eq=False)
+class _Peer:
+    _clock: IReactorTime
+    _reference: Any
+
+    def _call(self, name: str, *args: Any) -> Deferred[Any]:
+        return Deferred.fromCoroutine(call(self._clock, self._reference, name, *args))
+
+    def ping(self) -> Deferred[None]:
+        """See `IVolunteer.ping`."""
+        return self._call("ping")
+
+    def drop(self) -> None:
+        """See `IVolunteer.drop`."""
+        transport = self._reference.broker.transport
+        if transport is not None:
+            transport.abortConnection()
+
+
+@implementer(IVolunteer)
+@attrs.define(eq=False)
+class RemoteVolunteer(_Peer):
+    """A volunteer at the other end of a connection."""
+
+    name: str
+
+    def prepare(self, order: PrepareOrder) -> Deferred[None]:
+        """See `IVolunteer.prepare`."""
+        return self._call("prepare", pack(order))
+
+    def start(self, part: Part) -> Deferred[None]:
+        """See `IVolunteer.start`."""
+        return self._call("start", pack(part))
+
+    def release(self, part: Part) -> Deferred[None]:
+        """See `IVolunteer.release`."""
+        return self._call("release", pack(part))
+
+
+@implementer(IManager)
+@attrs.define(eq=False)
+class RemoteManager(_Peer):
+    """The manager at the other end of a connection."""
+
+    def ended(self, report: EndReport) -> Deferred[None]:
+        """See `IManager.ended`."""
+        return self._call("ended", pack(report))
+
+    def clean(self, unclean: str) -> Deferred[None]:
+        """See `IManager.clean`."""
+        return self._call("clean", pack(unclean))

@@ -1,0 +1,275 @@
+"""A manager and volunteers in one process on one clock: every part is real but the outermost.
+
+The store, blobs and sandboxes are those in memory, which pass the same contracts as the others;
+the wire is `syndicate.wire.memory`. A test moves the clock and breaks what it likes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from syndicate.blobs.interface import IBlobStore, IBlobTransfer
+from syndicate.blobs.memory import MemoryBlobStore, MemoryLogStore
+from syndicate.credentials.registry import TokenRegistry
+from syndicate.domain.errors import Forbidden, InvalidSource, SyndicateError, VolunteerLost
+from syndicate.domain.job import Job, JobSpec
+from syndicate.domain.volunteer import Facts
+from syndicate.manager.fleet import Patience
+from syndicate.manager.service import Manager, Site, User
+from syndicate.sandbox.interface import ISourceInspector, SandboxFacts, SourceFacts
+from syndicate.sandbox.memory import MemorySandbox
+from syndicate.store.memory import MemoryLeadership, MemoryStore
+from syndicate.volunteer.service import Session, Volunteer
+from syndicate.wire.interface import IWorker
+from syndicate.wire.memory import MemoryLink
+
+ANN = User("ann", "user")
+BOB = User("bob", "user")
+STAFF = User("staff", "staff")
+MAKEFILE = b"master:\nslave:\n"
+
+
+@implementer(ISourceInspector)
+@attrs.define
+class FixedInspector:
+    """Finds in every source the Makefile that it was told of."""
+
+    makefile: bytes = MAKEFILE
+    problem: str = ""
+
+    def inspect(self, path: Path) -> Deferred[SourceFacts]:
+        if self.problem:
+            return fail(InvalidSource(self.problem))
+        return succeed(SourceFacts(1, len(self.makefile), self.makefile))
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
+
+
+@implementer(IBlobTransfer)
+@attrs.define(eq=False)
+class DirectTransfer:
+    """Carries bytes to the manager's stores with nothing in between."""
+
+    manager: Manager
+    name: str
+    #: Set to break it.
+    error: SyndicateError | None = None
+
+    def download(self, sha256: str, size: int, store: IBlobStore) -> Deferred[Path]:
+        if self.error is not None:
+            return fail(self.error)
+        return succeed(self.manager.blobs.path(sha256))
+
+    def upload(self, path: Path, sha256: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(put(self.manager.blobs, path.read_bytes()))
+
+    def append_log(
+        self, job: int, attempt: int, machine: str, offset: int, data: bytes
+    ) -> Deferred[int]:
+        if self.error is not None:
+            return fail(self.error)
+        if not self.manager.allocated(self.name, job, attempt, machine):
+            return fail(Forbidden("This log is not yours."))
+        length = self.manager.logs.append(job, attempt, machine, offset, data)
+        self.manager.feed.publish(job)
+        return succeed(length)
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
+
+
+async def put(store: IBlobStore, data: bytes) -> None:
+    writer = store.write(hashlib.sha256(data).hexdigest(), len(data))
+    writer.write(data)
+    await writer.finish()
+
+
+@attrs.define(eq=False)
+class Host:
+    """One volunteer: its service, its sandbox, and the link of the moment."""
+
+    cluster: Cluster
+    name: str
+    sandbox: MemorySandbox
+    transfer: DirectTransfer
+    session: Session
+    service: Volunteer
+    link: MemoryLink | None = None
+    #: Whether it dials again when its link is broken.
+    dials: bool = True
+
+    def start(self) -> None:
+        """Dial, as `ManagerDialler` does."""
+        if self.dials and (self.link is None or not self.link.up):
+            self.link = MemoryLink(self.cluster.clock, self.cluster.manager, self.service)
+
+    def stop(self) -> Deferred[None]:
+        """Hang up."""
+        self.dials = False
+        if self.link is not None:
+            self.link.cut()
+        return succeed(None)
+
+    def crash(self) -> None:
+        """The daemon dies: its jobs with it, and nobody is told but by the broken link."""
+        self.dials = False
+        self.sandbox.crash()
+        if self.link is not None:
+            self.link.cut()
+
+
+class Cluster:
+    """A manager and its volunteers; `settle` lets everything happen that can without waiting."""
+
+    def __init__(self, directory: Path, behaviour: Any = None, patience: Patience = Patience()) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_700_000_000)
+        self.directory, self.behaviour, self.patience = directory, behaviour, patience
+        self.store, self.blobs, self.logs = MemoryStore(), MemoryBlobStore(), MemoryLogStore()
+        self.inspector = FixedInspector()
+        self.hosts: dict[str, Host] = {}
+        self._tokens = 0
+        self.manager = self._make_manager()
+
+    def _make_manager(self) -> Manager:
+        manager = Manager(
+            self.clock,
+            self.store,
+            MemoryLeadership(self.store),
+            self.blobs,
+            self.logs,
+            self.inspector,
+            TokenRegistry(self.clock),
+            site=Site(patience=self.patience),
+        )
+        self.result_of(manager.open())
+        manager.startService()
+        return manager
+
+    def add(self, *names: str, **facts: Any) -> None:
+        """Start volunteers."""
+        for name in names:
+            sandbox = MemorySandbox(self.clock, **self._behaviour())
+            transfer, session = DirectTransfer(self.manager, name), Session()
+            spool = self.directory / name
+            host: list[Host] = []
+
+            def make(worker: IWorker, host: list[Host] = host) -> Host:
+                return host[0]
+
+            def describe(probed: SandboxFacts, name: str = name) -> Facts:
+                plain = dict(address=f"10.0.0.{int(name.strip('v')) + 1}", cores=2)
+                plain |= dict(memory=1 << 30, arch="x86_64", kernel="6.1") | facts  # type: ignore[operator]
+                return Facts(**plain, sandbox=probed.mode, enforced=probed.enforced)  # type: ignore[arg-type]
+
+            service = Volunteer(
+                self.clock,
+                name,
+                describe,
+                sandbox,
+                MemoryBlobStore(),
+                transfer,
+                session,
+                spool,
+                make,
+                1 << 30,
+            )
+            host.append(Host(self, name, sandbox, transfer, session, service))
+            self.hosts[name] = host[0]
+            self.result_of(service.open())
+            service.startService()
+        self.settle()
+
+    def _behaviour(self) -> dict[str, Any]:
+        return {} if self.behaviour is None else {"behaviour": self.behaviour}
+
+    def submit(self, machines: int = 1, user: User = ANN, **values: Any) -> int:
+        """Queue a job of an own source; gives its number."""
+        self._tokens += 1
+        source = b"source %d" % self._tokens
+        self.result_of(put(self.blobs, source))
+        sha256 = hashlib.sha256(source).hexdigest()
+        spec = JobSpec("a job", sha256, len(source), machines=machines, **values)
+        job, _ = self.result_of(self.manager.submit(user, f"token-{self._tokens}", spec))
+        self.settle()
+        return int(job.number)
+
+    def job(self, number: int) -> Job:
+        """The job as it is."""
+        return self.manager.book.get(number)
+
+    def cancel(self, number: int, user: User = ANN) -> None:
+        """Cancel a job."""
+        self.result_of(self.manager.cancel(user, number))
+        self.settle()
+
+    def settle(self, turns: int = 200) -> None:
+        """Let happen what needs no time to pass."""
+        for _ in range(turns):
+            self.clock.advance(0)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, in steps small enough for what is late to be noticed."""
+        until = self.clock.seconds() + seconds
+        while self.clock.seconds() < until:
+            self.clock.advance(min(0.5, until - self.clock.seconds()))
+            self.settle(20)
+
+    def result_of(self, doing: Any) -> Any:
+        """Run a coroutine or Deferred to its end, without time passing."""
+        outcome: list[Any] = []
+        if not isinstance(doing, Deferred):
+            doing = Deferred.fromCoroutine(doing)
+        doing.addBoth(outcome.append)
+        for _ in range(200):
+            if outcome:
+                break
+            self.clock.advance(0)
+        assert outcome, "it waits for something that does not come"
+        if hasattr(outcome[0], "raiseException"):
+            outcome[0].raiseException()
+        return outcome[0]
+
+    def restart_manager(self) -> None:
+        """The manager dies, and another starts on the same store; volunteers dial again."""
+        for host in self.hosts.values():
+            if host.link is not None:
+                host.link.cut()
+        self.manager._journal.close()
+        self.manager.fleet.close()
+        self.result_of(self.store.close())
+        self.manager = self._make_manager()
+        for host in self.hosts.values():
+            host.transfer.manager = self.manager
+            host.start()
+        self.settle()
+
+    def kinds(self, number: int) -> list[str]:
+        """The kinds of a job's stored events, in order."""
+        stored = self.result_of(self.manager.events(number, 0))
+        return [event["kind"] for event in stored]
+
+    def states(self) -> dict[str, str]:
+        """What each volunteer does."""
+        members = self.manager.fleet.members.values()
+        return {member.name: member.state.value for member in members}
+
+    def close(self) -> None:
+        """End everything; nothing may be left on the clock."""
+        for host in self.hosts.values():
+            self.result_of(host.service.stopService())
+        self.result_of(self.manager.stopService())
+        assert not self.clock.getDelayedCalls(), self.clock.getDelayedCalls()
+
+
+def lost() -> VolunteerLost:
+    """The error of a link that breaks."""
+    return VolunteerLost("The link broke.")
