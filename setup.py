@@ -7,10 +7,12 @@ from setuptools import find_packages, setup
 
 RUNTIME = [
     "twisted[tls]>=24.7",  # before, twisted.web could answer pipelined requests in wrong order
+    "cryptography>=42",  # the first to tell a certificate's dates with their time zone
     "zope.interface>=6.0",  # the first with wheels for Python 3.11
     "attrs>=22.1",  # the first that supports Python 3.11
     "cattrs>=23.1",  # brought transform_error, which names every mistake in a file at once
     "klein>=24.8",  # the oldest known to pass its own tests on the Twisted we use
+    "werkzeug>=3.0",  # the oldest our tests were run with; klein's router, whose errors we catch
     "treq>=23.11",  # the first that supports Python 3.11
     "jinja2>=3.1.4",  # before, the xmlattr filter let keys of attributes inject others
     "click>=8.2",  # its CliRunner keeps what goes to stdout and to stderr apart
@@ -23,6 +25,7 @@ TEST = [
     "pytest>=8.0",  # the first to rely on a pluggy with the wrappers that our rules are made of
     "pytest-twisted>=1.14.3",  # before, it called what Twisted deprecates since 24.7
     "hypothesis>=6.100",  # the oldest our tests were run with
+    "packaging>=22",  # the oldest our tests were run with
     "coverage>=7.4",  # the oldest our tests were run with
     # The tests of packaging build and install with these two:
     "pip>=23.0",  # what a virtual environment of Debian 12 begins with

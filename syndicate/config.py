@@ -37,9 +37,9 @@ def _text(value: object) -> str:
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ValueError(f"{value!r} is not a list of texts")
-    return tuple(_text(each) for each in value)
+    if isinstance(value, list):
+        return tuple(_text(each) for each in value)
+    raise ValueError(f"{value!r} is not a list of texts")
 
 
 def _path(value: object) -> Path:
@@ -71,7 +71,7 @@ class Listening:
 
     state: Path = _key(_path, default=Path("/var/lib/syndicate/manager"))
     cluster: str = _key(_text, default="syndicate")
-    address: str = _key(_text, default="0.0.0.0")  # noqa: S104  (a server; TLS on every port)
+    address: str = _key(_text, default="0.0.0.0")
     wire_port: int = _key(_port, default=WIRE_PORT)
     api_port: int = _key(_port, default=API_PORT)
     #: Names and addresses that the server's certificate holds beside its own.

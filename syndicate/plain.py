@@ -78,7 +78,7 @@ def event_from_plain(stored: Any) -> tuple[JobEvent, float]:
         kind, at, details = BY_KIND[stored["kind"]], stored["at"], stored["details"]
     except (KeyError, TypeError) as error:
         raise Invalid(f"This is no stored event: {error!r}") from error
-    return from_plain(details, kind), at  # type: ignore[return-value]
+    return from_plain(details, kind), at
 
 
 def field_names(kind: type[attrs.AttrsInstance]) -> tuple[str, ...]:

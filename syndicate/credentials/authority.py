@@ -19,10 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from syndicate.credentials.interface import SERVER_NAME as SERVER_NAME
 from syndicate.domain.errors import Corrupt, Unavailable
-
-#: The name by which every client asks for the manager, wherever that is.
-SERVER_NAME = "syndicate-manager"
 
 #: Names and addresses that are in every certificate of a manager.
 ALWAYS = (SERVER_NAME, "localhost", "127.0.0.1")

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 import attrs
 from zope.interface import Interface
 
+#: The name that every client checks the manager's certificate for, wherever that runs.
+SERVER_NAME = "syndicate-manager"
+
 #: What a token's holder may do; doc/operating lists it.
 ROLES = ("volunteer", "user", "staff", "operator")
 

@@ -199,11 +199,16 @@ class Finished:
     @property
     def text(self) -> str:
         """The sentence for people."""
-        return f"The job {self.outcome.value}: {self.reason}" if self.outcome in (
-            Outcome.PASSED,
-            Outcome.FAILED,
-            Outcome.TIMED_OUT,
-        ) else f"The job was {self.outcome.value}: {self.reason}"
+        return (
+            f"The job {self.outcome.value}: {self.reason}"
+            if self.outcome
+            in (
+                Outcome.PASSED,
+                Outcome.FAILED,
+                Outcome.TIMED_OUT,
+            )
+            else f"The job was {self.outcome.value}: {self.reason}"
+        )
 
 
 JobEvent = (

@@ -58,7 +58,8 @@ class Outcome(enum.Enum):
 @attrs.frozen
 class Limits:
     """What each machine of a job may use; going over ``wall``, ``memory`` or ``output`` ends the
-    job, the others make the program's own calls fail (ENOSPC, EAGAIN, EMFILE)."""
+    job, the others make the program's own calls fail (ENOSPC, EAGAIN, EMFILE).
+    """
 
     #: Seconds from the start of the machine's target.
     wall: float = 3600.0

@@ -49,9 +49,7 @@ TRANSITIONS: Mapping[tuple[JobState, type[JobEvent]], JobState] = {
 }
 
 #: States of a job in which its machines may have events.
-ACTIVE = frozenset(
-    {JobState.RESERVED, JobState.PREPARING, JobState.RUNNING, JobState.FINISHING}
-)
+ACTIVE = frozenset({JobState.RESERVED, JobState.PREPARING, JobState.RUNNING, JobState.FINISHING})
 
 #: Which events a machine may have in which state, and where they lead.
 MACHINE_TRANSITIONS: Mapping[tuple[MachineState, type[MachineEvent]], MachineState] = {
@@ -113,7 +111,12 @@ def fold(job: Job | None, event: JobEvent, at: float) -> Job:
         if job is not None:
             raise _illegal(job, event)
         return Job(
-            event.number, event.spec, event.user, submitted_at=at, events=1, reason="Just submitted."
+            event.number,
+            event.spec,
+            event.user,
+            submitted_at=at,
+            events=1,
+            reason="Just submitted.",
         )
     assert job is not None, "every job begins with Submitted"
     job = attrs.evolve(job, events=job.events + 1)
@@ -167,8 +170,10 @@ def _fold_job(job: Job, event: JobEvent, at: float) -> Job:
 
 def _fold_machine(job: Job, event: MachineEvent) -> Job:
     machine = next((m for m in job.machines if m.name == event.machine), None)
-    state = machine and MACHINE_TRANSITIONS.get((machine.state, type(event)))
-    if machine is None or state is None or job.state not in ACTIVE:
+    if machine is None or job.state not in ACTIVE:
+        raise _illegal(job, event)
+    state = MACHINE_TRANSITIONS.get((machine.state, type(event)))
+    if state is None:
         raise _illegal(job, event)
     machine = attrs.evolve(machine, state=state)
     match event:
@@ -188,7 +193,8 @@ def _fold_machine(job: Job, event: MachineEvent) -> Job:
 
 def react(job: Job, event: JobEvent) -> tuple[JobEvent | Order, ...]:
     """What follows from an event that has just led to ``job``: at most one further event, which
-    is to be folded (and reacted to) in its turn, then orders to machines."""
+    is to be folded (and reacted to) in its turn, then orders to machines.
+    """
     return tuple(_reactions(job, event))
 
 
@@ -236,9 +242,7 @@ def _loss(job: Job, event: MachineLost) -> Finishing:
     if event.source:
         return Finishing(Outcome.REFUSED, event.reason)
     if job.losses + 1 >= ATTEMPTS:
-        return Finishing(
-            Outcome.LOST, f"{ATTEMPTS} attempts were lost; the last one: {event.text}"
-        )
+        return Finishing(Outcome.LOST, f"{ATTEMPTS} attempts were lost; the last one: {event.text}")
     return Finishing(None, event.text)
 
 
@@ -269,7 +273,8 @@ def cancel(job: Job, by: str) -> JobEvent | None:
 
 def recover(job: Job) -> tuple[JobEvent, ...]:
     """The events of a job that was active when its manager ended: nobody watches its machines
-    any more, so it ends as decided, or queues again without counting as a loss."""
+    any more, so it ends as decided, or queues again without counting as a loss.
+    """
     if job.state not in ACTIVE:
         return ()
     reason = "the manager was restarted."

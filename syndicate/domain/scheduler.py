@@ -95,7 +95,8 @@ def plan(snapshot: Snapshot, now: float) -> tuple[Reserve, ...]:
 
 def _harmless(able: list[Volunteer], head: _Head, until: float) -> list[Volunteer]:
     """Those of the free volunteers that a job ending at ``until`` can have without delaying the
-    head: all of them if it ends in time, else such as the head cannot use, or has to spare."""
+    head: all of them if it ends in time, else such as the head cannot use, or has to spare.
+    """
     if until <= head.at:
         return able
     spare = head.spare
@@ -109,11 +110,10 @@ def _harmless(able: list[Volunteer], head: _Head, until: float) -> list[Voluntee
     return harmless
 
 
-def _shadow(
-    job: Job, free: list[Volunteer], occupied: list[Occupied], now: float
-) -> _Head | None:
+def _shadow(job: Job, free: list[Volunteer], occupied: list[Occupied], now: float) -> _Head | None:
     """When a job that cannot start now can start at the latest; None if the cluster is too
-    small for it."""
+    small for it.
+    """
     resources, wanted = job.spec.resources, job.spec.machines
     count = sum(fits(resources, volunteer.facts) for volunteer in free)
     ends = sorted(o.until for o in occupied if fits(resources, o.volunteer.facts))
@@ -126,7 +126,8 @@ def _shadow(
 
 class Census:
     """How many volunteers are free, and how many there are, for each kind of need; counted once
-    and asked for many jobs."""
+    and asked for many jobs.
+    """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot

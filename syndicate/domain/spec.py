@@ -120,7 +120,9 @@ def read_spec(given: object) -> JobSpec:
     :raises InvalidJob: every mistake in it.
     """
     values, problems = spec_values(given, also=())
-    problems += [f"{key}: is missing" for key in _NEEDED if key not in values and _lacks(given, key)]
+    problems += [
+        f"{key}: is missing" for key in _NEEDED if key not in values and _lacks(given, key)
+    ]
     if problems:
         raise InvalidJob("This job cannot be: " + "; ".join(problems) + ".", problems=problems)
     return JobSpec(**values)

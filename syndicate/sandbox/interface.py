@@ -169,4 +169,5 @@ class IRun(Interface):
 
     def wait() -> Deferred[Exit]:
         """Fires when no process of the run is left and all its output was delivered. May be
-        called any number of times, before and after the end."""
+        called any number of times, before and after the end.
+        """

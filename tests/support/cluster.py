@@ -18,7 +18,7 @@ from zope.interface import implementer
 from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.blobs.memory import MemoryBlobStore, MemoryLogStore
 from syndicate.credentials.registry import TokenRegistry
-from syndicate.domain.errors import Forbidden, InvalidSource, SyndicateError, VolunteerLost
+from syndicate.domain.errors import Forbidden, InvalidSource, SyndicateError
 from syndicate.domain.job import Job, JobSpec
 from syndicate.domain.volunteer import Facts
 from syndicate.manager.fleet import Patience
@@ -34,6 +34,7 @@ ANN = User("ann", "user")
 BOB = User("bob", "user")
 STAFF = User("staff", "staff")
 MAKEFILE = b"master:\nslave:\n"
+PATIENCE = Patience()
 
 
 @implementer(ISourceInspector)
@@ -122,6 +123,11 @@ class Host:
         """The daemon dies: its jobs with it, and nobody is told but by the broken link."""
         self.dials = False
         self.sandbox.crash()
+        part = self.service._part
+        if part is not None and part._told is not None:
+            part._told.cancel()
+        if part is not None and part._spool is not None:
+            part._spool.close()
         if self.link is not None:
             self.link.cut()
 
@@ -129,7 +135,9 @@ class Host:
 class Cluster:
     """A manager and its volunteers; `settle` lets everything happen that can without waiting."""
 
-    def __init__(self, directory: Path, behaviour: Any = None, patience: Patience = Patience()) -> None:
+    def __init__(
+        self, directory: Path, behaviour: Any = None, patience: Patience = PATIENCE
+    ) -> None:
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
         self.directory, self.behaviour, self.patience = directory, behaviour, patience
@@ -270,6 +278,12 @@ class Cluster:
         assert not self.clock.getDelayedCalls(), self.clock.getDelayedCalls()
 
 
-def lost() -> VolunteerLost:
-    """The error of a link that breaks."""
-    return VolunteerLost("The link broke.")
+class Instead:
+    """An object with some of its methods replaced."""
+
+    def __init__(self, inner: Any, **methods: Any) -> None:
+        self._inner = inner
+        self.__dict__.update(methods)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ def test_frames_survive_being_cut_anywhere(sent: list[Frame], cuts: list[int]) -
     data = b"".join(map(encode, sent))
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     decoder, received = Decoder(), []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         received += decoder.feed(data[start:end])
     assert received == sent
 
@@ -39,7 +41,7 @@ def test_lines_hold_every_byte_of_each_stream(sent: list[Frame]) -> None:
 
 def test_a_very_long_line_comes_in_pieces_of_bounded_size() -> None:
     splitter = LineSplitter()
-    pieces = []
+    pieces: list[Line] = []
     for _ in range(10):
         pieces += splitter.feed(Frame(1.0, 1, b"x" * 100_000))
     pieces += splitter.feed(Frame(2.0, 1, b"\nnext\n"))

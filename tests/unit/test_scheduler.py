@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syndicate.domain.job import Job, Limits, Resources
-from syndicate.domain.scheduler import AFTER_WALL, Census, Occupied, Snapshot, fits, plan
+from syndicate.domain.scheduler import AFTER_WALL, Census, Occupied, Reserve, Snapshot, fits, plan
 from syndicate.domain.volunteer import Volunteer
 from tests.support.histories import fleets, queued, queues, volunteer
 
@@ -114,15 +114,17 @@ def _start(
     queue: tuple[Job, ...],
     free: tuple[Volunteer, ...],
     occupied: tuple[Occupied, ...],
-    reserved: list[object],
+    reserved: list[Reserve],
 ) -> float:
     """When the head can start if everything runs up to its limit."""
     wall = {job.number: job.spec.limits.wall for job in queue}
     until = {v.name: NOW for v in free} | {o.volunteer.name: o.until for o in occupied}
-    facts = {v.name: v.facts for v in free} | {o.volunteer.name: o.volunteer.facts for o in occupied}
+    facts = {v.name: v.facts for v in free} | {
+        o.volunteer.name: o.volunteer.facts for o in occupied
+    }
     for reserve in reserved:
-        for v in reserve.volunteers:  # type: ignore[attr-defined]
-            until[v.name] = NOW + wall[reserve.job] + AFTER_WALL  # type: ignore[attr-defined]
+        for v in reserve.volunteers:
+            until[v.name] = NOW + wall[reserve.job] + AFTER_WALL
     ends = sorted(t for name, t in until.items() if fits(head.spec.resources, facts[name]))
     return ends[head.spec.machines - 1]
 

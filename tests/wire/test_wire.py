@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -37,7 +37,16 @@ from tests.support.peers import ORDER, PART, NotingFleet, NotingWorker, failing
 
 @implementer(ITokens)
 class OneToken:
-    """Knows one join token and one user's."""
+    """Knows one join token and one user's, and makes none."""
+
+    def make(self, role: str, user: str, expires_at: float | None) -> tuple[str, Token]:
+        raise NotImplementedError
+
+    def describe(self, secret: str, role: str, user: str) -> Token:
+        raise NotImplementedError
+
+    def add(self, tokens: Iterable[Token]) -> None:
+        raise NotImplementedError
 
     def check(self, secret: str) -> Token:
         roles = {"good": "volunteer", "user": "user"}
@@ -77,11 +86,11 @@ class Joined:
         return outcome[0]
 
 
-def over_pb(worker: NotingWorker, secret: str = "good") -> Joined:  # noqa: S107
+def over_pb(worker: NotingWorker, secret: str = "good") -> Joined:
     fleet, clock = NotingFleet(), Clock()
     server_factory = DoorFactory(clock, OneToken(), fleet)
     client_factory = pb.PBClientFactory()
-    client, server, pump = iosim.connectedServerAndClient(
+    client, _server, pump = iosim.connectedServerAndClient(
         lambda: server_factory.buildProtocol(None),
         lambda: client_factory.buildProtocol(None),
         clock=clock,
@@ -95,9 +104,10 @@ def over_pb(worker: NotingWorker, secret: str = "good") -> Joined:  # noqa: S107
         clock.advance(0)
         pump.flush()
 
-    # The client's first message names the root, which is known once the protocol is chosen.
-    pump.flush()
-    joining = Deferred.fromCoroutine(join(clock, client, worker, secret))
+    async def dial() -> None:
+        await join(clock, await client_factory.getRootObject(), worker, secret)
+
+    joining = Deferred.fromCoroutine(dial())
     return Joined(fleet, worker, turn, cut, clock, joining)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import attrs
 from twisted.application.internet import ClientService, backoffPolicy
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.spread import pb
@@ -26,7 +27,7 @@ log = Logger()
 LONGEST_PAUSE = 10.0
 
 
-class Orders(pb.Referenceable):  # type: ignore[misc]
+class Orders(pb.Referenceable):
     """What the manager may ask of a volunteer."""
 
     def __init__(self, worker: IWorker) -> None:
@@ -63,19 +64,23 @@ class ManagerDialler:
     _endpoint: IStreamClientEndpoint
     _worker: IWorker
     _secret: Callable[[], str]
+    _factory: pb.PBClientFactory = attrs.field(init=False)
+    _pause: Callable[[int], float] = attrs.field(init=False)
     _service: ClientService = attrs.field(init=False)
     _complaint: str = ""
+    _refusals: int = 0
 
     def __attrs_post_init__(self) -> None:
-        pause = backoffPolicy(
+        self._factory = pb.PBClientFactory()
+        self._pause = backoffPolicy(
             initialDelay=0.2, maxDelay=LONGEST_PAUSE, jitter=lambda: random.uniform(0, 0.5)
         )
         self._service = ClientService(
             self._endpoint,
-            pb.PBClientFactory(),
-            retryPolicy=lambda attempt: min(pause(min(attempt, 20)), LONGEST_PAUSE),
+            self._factory,
+            retryPolicy=self._retry,
             clock=self._clock,
-            prepareConnection=self._join,
+            prepareConnection=self._connected,
         )
 
     def start(self) -> None:
@@ -84,39 +89,50 @@ class ManagerDialler:
 
     def stop(self) -> Deferred[None]:
         """Hang up and dial no more."""
-        return self._service.stopService()  # type: ignore[no-any-return]
+        return self._service.stopService()
 
-    def _join(self, broker: Any) -> Deferred[None]:
-        async def join() -> None:
-            try:
-                await join(self._clock, broker, self._worker, self._secret())
-            except (SyndicateError, OSError) as error:
-                # Said once, not at every one of endless tries.
-                if str(error) != self._complaint:
-                    self._complaint = str(error)
-                    log.error("Could not join the manager: {why} Trying on.", why=str(error))
-                broker.transport.abortConnection()
-                raise
-            self._complaint = ""
+    def _retry(self, attempt: int) -> float:
+        """Seconds until the next dial; refusals to let us join count like failures to connect."""
+        return min(self._pause(min(max(attempt, self._refusals), 20)), LONGEST_PAUSE)
 
-        return Deferred.fromCoroutine(join())
+    def _connected(self, broker: Any) -> None:
+        # The service must not wait for this: it cannot bear the loss of a connection that it
+        # still prepares.
+        Deferred.fromCoroutine(self._join(broker)).addErrback(
+            lambda failure: log.failure("joining the manager failed", failure)
+        )
+
+    async def _join(self, broker: Any) -> None:
+        try:
+            root = await self._factory.getRootObject().addTimeout(LOGIN_TIME, self._clock)
+            await join(self._clock, root, self._worker, self._secret())
+        except (SyndicateError, ConnectionClosed, TimeoutError) as error:
+            self._refusals += 1
+            # Said once, not at every one of endless tries.
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                log.error("Could not join the manager: {why} Trying on.", why=str(error))
+            broker.transport.abortConnection()
+        else:
+            self._complaint, self._refusals = "", 0
 
 
-async def join(clock: IReactorTime, broker: Any, worker: IWorker, secret: str) -> None:
+async def join(clock: IReactorTime, root: Any, worker: IWorker, secret: str) -> None:
     """Join the manager at the other end of a new connection.
 
+    :param root: the reference to its `syndicate.wire.pb.server.Door`.
     :param secret: the join token.
     :raises Unauthorized: the token is not good.
     :raises WrongVersion: the manager speaks another protocol.
     """
     message, reference = await call(
         clock,
-        broker.remoteForName("root"),
+        root,
         "join",
         secret,
         pack(worker.hello()),
         Orders(worker),
         deadline=LOGIN_TIME,
     )
-    broker.notifyOnDisconnect(lambda: worker.parted("The connection was lost."))
+    root.broker.notifyOnDisconnect(lambda: worker.parted("The connection was lost."))
     worker.welcomed(unpack(message, Welcome), RemoteManager(clock, reference))

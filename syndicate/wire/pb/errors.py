@@ -22,7 +22,7 @@ log = Logger()
 T = TypeVar("T")
 
 
-class WireError(pb.Error, pb.Copyable, pb.RemoteCopy):  # type: ignore[misc]
+class WireError(pb.Error, pb.Copyable, pb.RemoteCopy):
     """An error on its way: its code, its message, and details as JSON.
 
     Perspective Broker restores attributes of such an object, never its ``args``.
@@ -51,7 +51,8 @@ pb.setUnjellyableForClass(WireError, WireError)
 
 def outgoing(error: BaseException) -> WireError:
     """Any error as the one that crosses. One that is not ours is a defect: it is logged whole
-    here and crosses as ``internal`` with the log entry's number."""
+    here and crosses as ``internal`` with the log entry's number.
+    """
     if isinstance(error, SyndicateError):
         return WireError(error.code, error.message, json.dumps(dict(error.details), default=str))
     incident = uuid.uuid4().hex[:12]
@@ -82,7 +83,8 @@ def incoming(error: BaseException) -> SyndicateError:
 
 def answers(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Deferred[T]]:
     """Make a coroutine method one that Perspective Broker can call: it returns a Deferred, and
-    every error leaves as a `WireError`."""
+    every error leaves as a `WireError`.
+    """
 
     async def guarded(*args: Any) -> T:
         try:
@@ -114,5 +116,5 @@ async def call(
         answer.addTimeout(deadline, clock)
     try:
         return await answer
-    except Exception as error:  # noqa: BLE001  (the edge of the wire: every error becomes ours)
+    except Exception as error:
         raise incoming(error) from error

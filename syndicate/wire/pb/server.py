@@ -44,7 +44,7 @@ class TokenChecker:
     tokens: ITokens
     credentialInterfaces = (ICredentials,)
 
-    def requestAvatarId(self, credentials: JoinToken) -> Deferred[bytes]:
+    def requestAvatarId(self, credentials: JoinToken) -> Deferred[bytes | tuple[()]]:
         """The volunteer's name, when its token is good."""
         token = self.tokens.check(credentials.secret)
         if token.role != "volunteer":
@@ -52,7 +52,7 @@ class TokenChecker:
         return succeed(credentials.name.encode())
 
 
-class VolunteerAvatar(pb.Avatar):  # type: ignore[misc]
+class VolunteerAvatar(pb.Avatar):
     """What a volunteer may ask of the manager."""
 
     def __init__(self, name: str, fleet: IFleet) -> None:
@@ -87,7 +87,7 @@ class VolunteerRealm:
         return pb.IPerspective, avatar, lambda: None
 
 
-class Door(pb.Root):  # type: ignore[misc]
+class Door(pb.Root):
     """The one object that a stranger can reach."""
 
     def __init__(self, clock: IReactorTime, portal: Portal, fleet: IFleet) -> None:
@@ -108,13 +108,11 @@ class Door(pb.Root):  # type: ignore[misc]
         link = RemoteVolunteer(self._clock, orders, hello.name)
         welcome = self._fleet.welcome(hello, link)
         orders.broker.joined()
-        orders.broker.notifyOnDisconnect(
-            lambda: self._fleet.lost(link, "The connection was lost.")
-        )
+        orders.broker.notifyOnDisconnect(lambda: self._fleet.lost(link, "The connection was lost."))
         return pack(welcome), pb.AsReferenceable(avatar, "perspective")
 
 
-class DoorFactory(pb.PBServerFactory):  # type: ignore[misc]
+class DoorFactory(pb.PBServerFactory):
     """Serves the `Door`; a peer that does not log in is sent away."""
 
     #: Never cross with a traceback.
@@ -127,9 +125,14 @@ class DoorFactory(pb.PBServerFactory):  # type: ignore[misc]
 
     def buildProtocol(self, addr: object) -> pb.Broker:
         """A connection that is cut when its login is late."""
-        broker = super().buildProtocol(addr)
+        # What PB calls a broker has neither a typed transport nor room for what we note on it.
+        broker: Any = super().buildProtocol(addr)
         late = self._clock.callLater(LOGIN_TIME, lambda: broker.transport.abortConnection())
-        broker.joined = lambda: late.active() and late.cancel()
-        broker.notifyOnDisconnect(broker.joined)
-        return broker
 
+        def joined() -> None:
+            if late.active():
+                late.cancel()
+
+        broker.joined = joined
+        broker.notifyOnDisconnect(joined)
+        return broker  # type: ignore[no-any-return]

@@ -1,0 +1,44 @@
+"""The manager's HTTPS site: who may send a body, and where it goes while it comes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from twisted.web.http import Request as AnyRequest
+
+from syndicate.api.access import Access
+from syndicate.api.app import BODY_CAP, Api, refuse
+from syndicate.blobs.interface import IBlobStore
+from syndicate.blobs.serve import Gathered, begin_upload
+from syndicate.blobs.streaming import Sink, StreamingRequest, StreamingSite
+from syndicate.domain.errors import SyndicateError
+
+_BLOB = re.compile(rb"/v1/blobs/([0-9a-f]{64})")
+
+
+def make_site(reactor: Any, api: Api, access: Access, blobs: IBlobStore) -> StreamingSite:
+    """The site that serves the API. Blobs are written as they come, after their sender has been
+    let in; other bodies are small and gathered.
+    """
+
+    def begin(request: StreamingRequest, length: int | None) -> Sink | None:
+        found = _BLOB.fullmatch(request.path)
+        if request.method != b"PUT" or found is None:
+            return Gathered(BODY_CAP) if length != 0 else None
+        access.anybody(request)
+        return begin_upload(request, length, blobs, found[1].decode())
+
+    def answer(request: StreamingRequest, error: SyndicateError) -> bytes:
+        return refuse(request, error)
+
+    site = _QuietSite(api.resource(), begin, answer, reactor)
+    site.displayTracebacks = False
+    return site
+
+
+class _QuietSite(StreamingSite):
+    """Does not log every request: volunteers make many, and the events tell the rest."""
+
+    def log(self, request: AnyRequest) -> None:
+        """Say nothing."""

@@ -1,0 +1,106 @@
+"""The shapes of the JSON API: jobs, events and volunteers as doc/api.rst describes them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from syndicate.domain.job import Job, Machine
+from syndicate.domain.volunteer import Volunteer
+from syndicate.plain import event_from_plain, to_plain
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """Epoch seconds as RFC 3339 in UTC."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def job_view(job: Job, position: int | None, reason: str) -> dict[str, Any]:
+    """A job.
+
+    :param position: its place in the queue, from 1; None when it does not wait.
+    :param reason: why it waits, runs or ended so.
+    """
+    spec = job.spec
+    return {
+        "job": job.number,
+        "name": spec.name,
+        "user": job.user,
+        "state": job.state.value,
+        "outcome": job.outcome and job.outcome.value,
+        "reason": reason,
+        "limit": job.limit,
+        "attempt": job.attempt,
+        "machines_wanted": spec.machines,
+        "position": position,
+        "submitted_at": timestamp(job.submitted_at),
+        "started_at": timestamp(job.started_at),
+        "finished_at": timestamp(job.finished_at),
+        "source": {"sha256": spec.sha256, "size": spec.size},
+        "limits": attrs.asdict(spec.limits),
+        "resources": to_plain(spec.resources),
+        "outputs": list(spec.outputs),
+        "env": dict(spec.env),
+        "linger": spec.linger,
+        "events": job.events,
+        "machines": [_machine_view(machine) for machine in job.machines],
+    }
+
+
+def _machine_view(machine: Machine) -> dict[str, Any]:
+    return {
+        "machine": machine.name,
+        "role": machine.role.value,
+        "volunteer": machine.volunteer,
+        "address": machine.address,
+        "state": machine.state.value,
+        "exit_code": machine.exit_code,
+        "signal": machine.signal,
+        "limit": machine.limit,
+        "reason": machine.reason,
+        "log_bytes": machine.log_bytes,
+        "outputs": machine.outputs,
+    }
+
+
+def event_view(job: int, number: int, stored: Any) -> dict[str, Any]:
+    """A stored event."""
+    event, at = event_from_plain(stored)
+    details = dict(stored["details"])
+    machine = details.pop("machine", None)
+    return {
+        "n": number,
+        "at": timestamp(at),
+        "kind": event.kind,
+        "job": job,
+        "attempt": stored["attempt"],
+        "machine": machine,
+        "text": event.text,
+        **{key: value for key, value in details.items() if key != "attempt"},
+    }
+
+
+def volunteer_view(volunteer: Volunteer) -> dict[str, Any]:
+    """A volunteer."""
+    facts = volunteer.facts
+    return {
+        "volunteer": volunteer.name,
+        "state": volunteer.state.value,
+        "job": volunteer.job,
+        "attempt": volunteer.attempt,
+        "reason": volunteer.reason,
+        "address": facts.address,
+        "cores": facts.cores,
+        "memory": facts.memory,
+        "arch": facts.arch,
+        "kernel": facts.kernel,
+        "sandbox": facts.sandbox,
+        "enforced": list(facts.enforced),
+        "versions": dict(facts.versions),
+        "registered_at": timestamp(volunteer.registered_at),
+        "heard_at": timestamp(volunteer.heard_at),
+    }

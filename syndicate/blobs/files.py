@@ -1,0 +1,170 @@
+"""Blobs as files: ``ab/<sha256>``, and ``partial/<sha256>`` while they are being written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from twisted.internet.interfaces import IReactorThreads
+from zope.interface import implementer
+
+from syndicate.blobs.interface import IBlobStore, IBlobWriter
+from syndicate.blobs.names import check_announced, check_digest, is_digest
+from syndicate.blobs.writer import FileBlobWriter, Place, storage_error
+from syndicate.domain.errors import Conflict, NotFound, StorageFull
+
+PARTIAL = "partial"
+
+#: Seconds after which an unfinished write that nobody goes on with is given up.
+GIVEN_UP = 24 * 3600.0
+
+#: Identifies this run of the kernel.
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@implementer(IBlobStore)
+class FileBlobStore:
+    """Keeps blobs below one directory; safe to use from several threads.
+
+    :param directory: made when it is not there.
+    :param blob_limit: most bytes of one blob.
+    :param reactor: whose threads do what waits for the disk.
+    :param durable: whether a blob survives a power cut once its writer is finished. A cache can
+        do without and be much faster: what lay in it when the machine went down is checked
+        before it is used again.
+    """
+
+    def __init__(
+        self, directory: Path, blob_limit: int, reactor: IReactorThreads, *, durable: bool = True
+    ) -> None:
+        self._directory = directory
+        self._limit = blob_limit
+        self._reactor = reactor
+        self._durable = durable
+        self._lock = threading.Lock()
+        self._in_hand: set[str] = set()
+        try:
+            (directory / PARTIAL).mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not durable:
+                self._distrust_after_boot()
+        except OSError as error:
+            raise storage_error(directory, error) from error
+
+    def _distrust_after_boot(self) -> None:
+        """Without fsync a file can come out of a power cut with its name and not its bytes."""
+        mark, boot = self._directory / "boot", _BOOT_ID.read_text()
+        if mark.exists() and mark.read_text() == boot:
+            return
+        for sha256 in self.list():
+            # Whoever wants it next finishes it: nothing is lacking, but its digest is checked.
+            self._path(sha256).rename(self._partial(sha256))
+        mark.write_text(boot)
+
+    def size(self, sha256: str) -> int | None:
+        try:
+            return self._path(sha256).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def held(self, sha256: str) -> int:
+        if self.size(sha256) is not None:
+            return 0
+        try:
+            return self._partial(sha256).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def write(self, sha256: str, size: int) -> IBlobWriter:
+        check_announced(sha256, size, self._limit, self.size(sha256))
+        with self._lock:
+            if sha256 in self._in_hand:
+                raise Conflict(f"The blob {sha256[:12]}… is being written already; wait for that.")
+            self._in_hand.add(sha256)
+        try:
+            self._check_room(sha256, size)
+            place = Place(self._path(sha256), self._partial(sha256))
+            return FileBlobWriter(
+                self._reactor, place, sha256, size, self._durable, lambda: self._let_go(sha256)
+            )
+        except BaseException:
+            self._let_go(sha256)
+            raise
+
+    def _let_go(self, sha256: str) -> None:
+        with self._lock:
+            self._in_hand.discard(sha256)
+
+    def _check_room(self, sha256: str, size: int) -> None:
+        lacking = size - (self.size(sha256) or self.held(sha256))
+        free = shutil.disk_usage(self._directory).free
+        if lacking > free:
+            raise StorageFull(
+                f"{self._directory} has room for {free} more bytes, and the blob "
+                f"{sha256[:12]}… needs {lacking}. Free some room and try again."
+            )
+
+    def open(self, sha256: str) -> BinaryIO:
+        with self._use(sha256) as path:
+            return path.open("rb")
+
+    def path(self, sha256: str) -> Path:
+        with self._use(sha256) as path:
+            return path
+
+    @contextlib.contextmanager
+    def _use(self, sha256: str) -> Iterator[Path]:
+        path = self._path(sha256)
+        try:
+            # The time of modification, which an immutable file has no other use for.
+            os.utime(path)
+            yield path
+        except FileNotFoundError as error:
+            raise NotFound(f"The blob {sha256} is not held here.") from error
+
+    def delete(self, sha256: str) -> None:
+        self._path(sha256).unlink(missing_ok=True)
+
+    def list(self) -> list[str]:
+        return [path.name for path in self._blobs()]
+
+    def sweep(self, keep: frozenset[str], capacity: int) -> Sequence[str]:
+        found = []
+        for path in self._blobs():
+            with contextlib.suppress(FileNotFoundError):
+                found.append((path.stat(), path))
+        total = sum(stat.st_size for stat, _ in found)
+        deleted = []
+        for stat, path in sorted(found, key=lambda each: each[0].st_mtime_ns):
+            if total <= capacity:
+                break
+            if path.name not in keep:
+                path.unlink(missing_ok=True)
+                deleted.append(path.name)
+                total -= stat.st_size
+        self._give_up_old_partials()
+        return deleted
+
+    def _give_up_old_partials(self) -> None:
+        for path in (self._directory / PARTIAL).iterdir():
+            with self._lock, contextlib.suppress(FileNotFoundError):
+                old = time.time() - path.stat().st_mtime > GIVEN_UP
+                if old and path.name not in self._in_hand:
+                    path.unlink()
+
+    def _blobs(self) -> Iterator[Path]:
+        for shelf in sorted(self._directory.iterdir()):
+            if len(shelf.name) == 2:
+                yield from (path for path in sorted(shelf.iterdir()) if is_digest(path.name))
+
+    def _path(self, sha256: str) -> Path:
+        check_digest(sha256)
+        return self._directory / sha256[:2] / sha256
+
+    def _partial(self, sha256: str) -> Path:
+        return self._directory / PARTIAL / check_digest(sha256)

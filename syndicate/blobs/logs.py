@@ -1,0 +1,144 @@
+"""Logs as files: ``<job>/<attempt>/<machine>.log``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import OrderedDict
+from pathlib import Path
+
+import attrs
+from zope.interface import implementer
+
+from syndicate.blobs.interface import ILogStore
+from syndicate.blobs.names import check_log, is_machine, machine_order
+from syndicate.blobs.writer import storage_error
+from syndicate.domain.errors import Conflict, Invalid, TooLarge
+
+#: Most files kept open at once, so that many small appends cost one system call each.
+OPEN_FILES = 256
+
+_SUFFIX = ".log"
+_Key = tuple[int, int, str]
+
+
+@attrs.define(eq=False)
+class _Open:
+    fd: int
+    length: int
+
+
+@implementer(ILogStore)
+class FileLogStore:
+    """Keeps logs below one directory; its files are closed by `close`.
+
+    :param directory: made when it is not there.
+    :param cap: most bytes of one log.
+    """
+
+    def __init__(self, directory: Path, cap: int) -> None:
+        self._directory = directory
+        self._cap = cap
+        self._files: OrderedDict[_Key, _Open] = OrderedDict()
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(directory, error) from error
+
+    def append(self, job: int, attempt: int, machine: str, offset: int, data: bytes) -> int:
+        key = check_log(job, attempt, machine)
+        file = self._files.get(key)
+        length = self.length(*key) if file is None else file.length
+        fresh = fresh_part(length, offset, data, self._cap)
+        if not fresh:
+            return length
+        if file is None:
+            file = self._open(key)
+        self._files.move_to_end(key)
+        try:
+            while fresh:
+                written = os.pwrite(file.fd, fresh, file.length)
+                file.length += written
+                fresh = fresh[written:]
+        except OSError as error:
+            raise storage_error(self._path(key), error) from error
+        return file.length
+
+    def _open(self, key: _Key) -> _Open:
+        path = self._path(key)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise storage_error(path, error) from error
+        file = self._files[key] = _Open(fd, os.fstat(fd).st_size)
+        if len(self._files) > OPEN_FILES:
+            _, oldest = self._files.popitem(last=False)
+            os.close(oldest.fd)
+        return file
+
+    def length(self, job: int, attempt: int, machine: str) -> int:
+        key = check_log(job, attempt, machine)
+        if key in self._files:
+            return self._files[key].length
+        try:
+            return self._path(key).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def read(self, job: int, attempt: int, machine: str, offset: int, limit: int) -> bytes:
+        path = self._path(check_log(job, attempt, machine))
+        try:
+            with path.open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), max(0, limit), max(0, offset))
+        except FileNotFoundError:
+            return b""
+
+    def list(self, job: int) -> list[tuple[int, str]]:
+        found = [
+            (int(path.parent.name), path.name.removesuffix(_SUFFIX))
+            for path in (self._directory / str(int(job))).glob(f"*/*{_SUFFIX}")
+        ]
+        return sorted(
+            (each for each in found if is_machine(each[1])),
+            key=lambda each: (each[0], machine_order(each[1])),
+        )
+
+    def delete(self, job: int) -> None:
+        for key in [key for key in self._files if key[0] == job]:
+            os.close(self._files.pop(key).fd)
+        try:
+            shutil.rmtree(self._directory / str(int(job)))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise storage_error(self._directory / str(job), error) from error
+
+    def close(self) -> None:
+        """Close all files; they are opened again when something is appended."""
+        while self._files:
+            _, file = self._files.popitem()
+            os.close(file.fd)
+
+    def _path(self, key: _Key) -> Path:
+        job, attempt, machine = key
+        return self._directory / str(job) / str(attempt) / (machine + _SUFFIX)
+
+
+def fresh_part(length: int, offset: int, data: bytes, cap: int) -> memoryview:
+    """Of bytes for an offset in a log of a length, those that are not there yet.
+
+    :raises Conflict: some in between are lacking.
+    :raises TooLarge: the log would be over its cap; nothing of them may be written.
+    """
+    if offset < 0:
+        raise Invalid(f"A log has no offset {offset}.")
+    if offset > length:
+        raise Conflict(
+            f"The log has {length} bytes, so those from {offset} on cannot come next. "
+            f"Send what lies between.",
+            length=length,
+        )
+    if offset + len(data) > cap:
+        raise TooLarge(f"The log would grow over its cap of {cap} bytes.", limit=cap, length=length)
+    return memoryview(data)[length - offset :]

@@ -1,0 +1,138 @@
+"""Requests whose body goes where it belongs as it comes.
+
+`twisted.web` gathers a whole body, in memory or in a temporary file, before it asks anybody. Here
+somebody is asked as soon as the headers are in, and may refuse the body or take it in pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, parse_qs
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from syndicate.domain.errors import SyndicateError
+
+#: Bytes of a refused body that are read and thrown away, so that its sender, who may not look
+#: for an answer before all is sent, comes to see it; then the connection is broken.
+PATIENCE = 64 << 20
+
+
+class Sink(Protocol):
+    """Takes a body; `IBlobWriter` is one."""
+
+    def write(self, data: bytes, /) -> None:
+        """The next bytes; what it raises refuses the rest."""
+
+    def abandon(self) -> None:
+        """No more will come. Called at the end of every request, after a good end too."""
+
+
+#: Asked when the headers of a request are in: its method, uri, path, args and headers are set.
+#: Also given the length of the body, None if that is not told. It returns where the body goes,
+#: or None to have it gathered as usual; a `SyndicateError` refuses the request.
+Begin = Callable[["StreamingRequest", int | None], Sink | None]
+
+#: Turns an error into the body of an answer; sets the status and the headers.
+Refuse = Callable[["StreamingRequest", SyndicateError], bytes]
+
+
+class StreamingChannel(HTTPChannel):
+    """One connection."""
+
+    #: Set by the site.
+    site: StreamingSite
+    #: Whether a request was refused before its end; none of what comes then is looked at.
+    refused = False
+    _discarded = 0
+
+    def lineReceived(self, line: bytes) -> None:
+        before = len(self.requests)
+        super().lineReceived(line)
+        if len(self.requests) > before:
+            self.requests[-1].request_line = line
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if not self.refused:
+            super().rawDataReceived(data)
+            return
+        self._discarded += len(data)
+        if self._discarded > PATIENCE:
+            self.forceAbortClient()
+
+    def allContentReceived(self) -> None:
+        if not self.refused:
+            super().allContentReceived()
+
+
+class StreamingRequest(Request):
+    """A request that asks its site what to do with its body."""
+
+    channel: StreamingChannel
+    request_line: bytes = b""
+    #: Where the body went, if it was not gathered; for whoever answers the request.
+    sink: Sink | None = None
+
+    def gotLength(self, length: int | None) -> None:
+        self.method, self.uri, self.clientproto = self.request_line.split(b" ")
+        self.path, _, query = self.uri.partition(b"?")
+        self.args = parse_qs(query, True)
+        try:
+            self.sink = self.channel.site.begin(self, length)
+        except SyndicateError as error:
+            self._refuse(error)
+        streamed = self.sink is not None or self.channel.refused
+        super().gotLength(0 if streamed else length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.channel.refused:
+            return
+        if self.sink is None:
+            super().handleContentChunk(data)
+            return
+        try:
+            self.sink.write(data)
+        except SyndicateError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: SyndicateError) -> None:
+        """Answer before the body has come; no other request can follow on the connection."""
+        self.channel.refused = True
+        self.channel.persistent = False
+        body = self.channel.site.refuse(self, error)
+        self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+        self.setHeader(b"Content-Length", str(len(body)).encode())
+        self.write(body)
+        self.finish()
+
+    def finish(self) -> None:
+        if self.sink is not None:
+            self.sink.abandon()
+        super().finish()
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self.sink is not None:
+            self.sink.abandon()
+        super().connectionLost(reason)
+
+
+class StreamingSite(Site):
+    """A site for streaming requests.
+
+    :param reactor: for the time-outs of its connections.
+    """
+
+    # The usual one is a wrapper that can change to HTTP/2, which has no request line to stream by.
+    protocol = StreamingChannel  # type: ignore[assignment]
+
+    def __init__(self, resource: IResource, begin: Begin, refuse: Refuse, reactor: Any) -> None:
+        super().__init__(resource, requestFactory=StreamingRequest, reactor=reactor)
+        self.begin = begin
+        self.refuse = refuse
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone; see ``protocol``."""
+        return [b"http/1.1"]

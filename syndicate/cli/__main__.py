@@ -1,0 +1,6 @@
+"""``python -m syndicate.cli`` is ``syndicate``."""
+
+from syndicate.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,334 @@
+"""HTTPS to the manager with the standard library alone, over one connection that is kept.
+
+The certificate is checked against the cluster's own authority and for the name that every manager
+has, whatever the address it was reached by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import random
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from email.message import Message
+from typing import IO, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from syndicate.cli.exits import Unreachable
+from syndicate.domain.errors import BY_CODE, Conflict, Invalid, SyndicateError, Unavailable
+
+#: The name in every manager's certificate.
+SERVER_NAME = "syndicate-manager"
+
+#: Seconds to wait for a connection, and for an answer on it.
+CONNECT = 5.0
+ANSWER = 60.0
+
+#: Seconds to wait for another one who sends the same file.
+_BUSY = 300.0
+
+_BLOCK = 1 << 18
+
+Result = TypeVar("Result")
+
+
+class Answer(NamedTuple):
+    """What the manager said, whole."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+    def json(self) -> Any:
+        """Its body as JSON."""
+        return json.loads(self.body)
+
+
+class _Pinned(http.client.HTTPSConnection):
+    """A connection to a manager by whatever address."""
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext) -> None:
+        super().__init__(host, port, timeout=ANSWER, context=tls, blocksize=_BLOCK)
+        self._tls = tls
+
+    def connect(self) -> None:
+        """Connect, and check who is there."""
+        raw = socket.create_connection((self.host, self.port), CONNECT)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A manager that vanished without a word is noticed within a minute, in streams too.
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        try:
+            self.sock = self._tls.wrap_socket(raw, server_hostname=SERVER_NAME)
+        except BaseException:
+            raw.close()
+            raise
+        self.sock.settimeout(self.timeout)
+
+
+class Connection:
+    """Speaks with one manager.
+
+    :param url: ``https://HOST[:PORT]``.
+    :param token: makes the secret when the first request needs it.
+    :param authority: file of the certificate that the manager's must be signed with.
+    :param say: is told when an answer is waited for longer than usual.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: Callable[[], str],
+        authority: str | None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname:
+            raise Invalid(f"{url!r} is not the URL of a manager, such as https://10.77.0.2:7080")
+        self.url = url
+        self._host, self._port = parts.hostname, parts.port or 443
+        self._token, self._authority, self._say = token, authority, say
+        self._context: ssl.SSLContext | None = None
+        self._secret: str | None = None
+        self._kept: _Pinned | None = None
+        self._answered = self._told = False
+        #: Seconds to go on trying when a manager that has answered before does not any more.
+        self.patience = 10.0
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    # -- whole answers
+
+    def get(self, path: str, **options: Any) -> Any:
+        """The JSON at a path; see `request`."""
+        return self.request("GET", path, **options).json()
+
+    def post(self, path: str, body: object, **options: Any) -> Any:
+        """Send JSON, and return the JSON that is answered; see `request`."""
+        data = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        return self.request("POST", path, body=data, headers=headers, **options).json()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        accept: tuple[int, ...] = (),
+        timeout: float = ANSWER,
+    ) -> Answer:
+        """One request and its answer. Every request of ours may be repeated without harm, so it
+        is, when the connection breaks.
+
+        :param accept: statuses beside 2xx that are answers and not errors.
+        :param timeout: seconds that the answer may take.
+        :raises SyndicateError: the error that was answered.
+        :raises Unreachable: nobody answers.
+        """
+
+        def once() -> Answer:
+            return self._once(method, path, body, headers or {}, accept, timeout)
+
+        return self.persist(once)
+
+    def persist(self, attempt: Callable[[], Result]) -> Result:
+        """Make an attempt that may break off, and make it again while there is `patience` with a
+        manager that has answered before: it may be restarting.
+
+        :raises Unreachable: nobody answers.
+        """
+        deadline: float | None = None
+        while True:
+            try:
+                return attempt()
+            except (OSError, http.client.HTTPException, Unavailable) as error:
+                self.close()
+                now = time.monotonic()
+                if not self.may_recover(error) or (deadline is not None and now > deadline):
+                    raise self.explain(error) from error
+                if deadline is None:  # at once: a kept connection may have been closed long since
+                    deadline = now + self.patience
+                    continue
+                self.say_waiting()
+                time.sleep(0.1 + random.random() / 5)
+
+    def say_waiting(self) -> None:
+        """Tell the user, once, that the manager is waited for."""
+        if not self._told:
+            self._told = True
+            self._say(f"The manager does not answer; trying for {self.patience:g} s.")
+
+    def another(self) -> Connection:
+        """One to the same manager, for another thread."""
+        other = Connection(self.url, self._token, self._authority, self._say)
+        other._context, other._secret = self._tls(), self._secret
+        other._answered, other.patience = self._answered, self.patience
+        return other
+
+    def may_recover(self, error: Exception) -> bool:
+        """Whether what broke off may go well a little later."""
+        if isinstance(error, Unavailable):
+            return type(error) is Unavailable  # a full disk, say, does not mend itself
+        return self._answered and not isinstance(error, ssl.SSLCertVerificationError)
+
+    def explain(self, error: Exception) -> SyndicateError:
+        """What to tell the user of a request that broke off."""
+        if isinstance(error, SyndicateError):
+            return error
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return Unreachable(
+                f"Whoever answers at {self.url} is not the manager of the expected cluster"
+                f" ({error.verify_message}). Check the URL, and that the authority"
+                f" {self._authority} is that cluster's."
+            )
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        return Unreachable(
+            f"No manager answers at {self.url}: {why or type(error).__name__}.\n"
+            "Check that it runs (systemctl status syndicate-manager; syndicate lab status), that"
+            " the URL is right (syndicate config show), and that no firewall is in between."
+        )
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        accept: tuple[int, ...],
+        timeout: float,
+    ) -> Answer:
+        connection = self._connection()
+        assert connection.sock is not None
+        connection.sock.settimeout(timeout)
+        connection.request(method, path, body=body, headers={**self._headers(), **headers})
+        return self._read(connection, accept)
+
+    def _read(self, connection: _Pinned, accept: tuple[int, ...]) -> Answer:
+        response = connection.getresponse()
+        self._answered = True
+        answer = Answer(response.status, response.headers, response.read())
+        if not 200 <= answer.status < 300 and answer.status not in accept:
+            raise _error_of(answer)
+        return answer
+
+    def _connection(self) -> _Pinned:
+        if self._kept is None:
+            connection = self._connect()
+            self._kept = connection
+        return self._kept
+
+    def _connect(self) -> _Pinned:
+        connection = _Pinned(self._host, self._port, self._tls())
+        connection.connect()
+        return connection
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            try:
+                # Making one reads the whole system's authorities unless it is given ours.
+                self._context = ssl.create_default_context(cafile=self._authority)
+            except OSError as error:
+                raise Unreachable(
+                    f"The authority {self._authority} cannot be read: {error.strerror or error}."
+                    " Check SYNDICATE_AUTHORITY, or authority in the configuration."
+                ) from error
+        return self._context
+
+    def _headers(self) -> dict[str, str]:
+        if self._secret is None:
+            self._secret = self._token()
+        return {"Authorization": f"Bearer {self._secret}"}
+
+    # -- bytes, up and down
+
+    def upload(self, path: str, file: IO[bytes], size: int) -> None:
+        """Put a file where blobs are, unless it is there; what arrived of it is not sent again.
+
+        :raises SyndicateError: it was not taken.
+        """
+
+        def once() -> None:
+            held = self._once("HEAD", path, None, {}, (404,), ANSWER)
+            if held.status == 404:
+                self._put(path, file, size, int(held.headers.get("X-Syndicate-Held", 0)))
+
+        deadline = time.monotonic() + _BUSY
+        while True:
+            try:
+                return self.persist(once)
+            except Conflict:  # somebody else is sending the same; then it need not be sent again
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _put(self, path: str, file: IO[bytes], size: int, offset: int) -> None:
+        file.seek(offset)
+        connection = self._connection()
+        headers = {
+            **self._headers(),
+            "Content-Length": str(size - offset),
+            "Content-Type": "application/octet-stream",
+            "X-Syndicate-Offset": str(offset),
+            "X-Syndicate-Size": str(size),
+        }
+        try:
+            connection.request("PUT", path, body=file, headers=headers)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            # It may have been refused before it was all sent; then the answer says why.
+            try:
+                self._read(connection, ())
+            except (OSError, http.client.HTTPException):
+                raise error from None
+            raise
+        self._read(connection, ())
+
+    @contextlib.contextmanager
+    def stream(
+        self, path: str, headers: Mapping[str, str] | None = None, timeout: float | None = None
+    ) -> Iterator[Iterator[bytes]]:
+        """The bytes at a path as they come, on a connection of their own.
+
+        :param timeout: seconds of silence after which the manager is given up; None when the
+            stream may be silent for ever.
+        :raises SyndicateError: the error that was answered.
+        """
+        connection = self._connect()
+        assert connection.sock is not None
+        connection.sock.settimeout(timeout)
+        try:
+            connection.request("GET", path, headers={**self._headers(), **(headers or {})})
+            response = connection.getresponse()
+            self._answered = True
+            if response.status != 200:
+                raise _error_of(Answer(response.status, response.headers, response.read()))
+            yield _chunks(response)
+        finally:
+            connection.close()
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    while chunk := response.read1(1 << 16):
+        yield chunk
+
+
+def _error_of(answer: Answer) -> SyndicateError:
+    """The error in an answer; when it is none of ours, one that shows what came."""
+    try:
+        found = answer.json()["error"]
+        kind = BY_CODE.get(found["code"], SyndicateError)
+        return kind(found["message"], **(found.get("details") or {}))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = answer.body[:200].decode("utf-8", "replace").strip()
+        return SyndicateError(f"The manager answered with HTTP status {answer.status}: {text}")

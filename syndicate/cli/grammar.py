@@ -1,0 +1,86 @@
+"""How the verbs are put together: loaded when they are called, examples first, typos understood."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Verb(click.Command):
+    """A verb whose help begins with examples.
+
+    :param examples: command lines, each with what it does after two spaces or more.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        kwargs["context_settings"] = {**_CONTEXT, **kwargs.get("context_settings", {})}
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What it looks like in use, then what it does."""
+        write_examples(self.examples, formatter)
+        super().format_help_text(ctx, formatter)
+
+
+def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
+    """The section of examples."""
+    if examples:
+        with formatter.section("Examples"):
+            for line in examples:
+                formatter.write(" " * formatter.current_indent + line + "\n")
+
+
+class Verbs(click.Group):
+    """A group whose verbs are imported when they are called.
+
+    :param places: ``module:attribute`` of each verb; the words before ``:`` in `sections` order.
+    :param aliases: short names, which the help does not list.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        places: Mapping[str, str],
+        aliases: Mapping[str, str] | None = None,
+        examples: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        kwargs["context_settings"] = {**_CONTEXT, **kwargs.get("context_settings", {})}
+        super().__init__(*args, **kwargs)
+        self.places, self.aliases, self.examples = places, aliases or {}, examples
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What it looks like in use, then what it does."""
+        write_examples(self.examples, formatter)
+        super().format_help_text(ctx, formatter)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they were given, which is that of their use."""
+        return list(self.places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb."""
+        place = self.places.get(self.aliases.get(cmd_name, cmd_name))
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        found: click.Command = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, or the one that was meant."""
+        word = args[0]
+        if self.get_command(ctx, word) is None and not word.startswith("-"):
+            near = difflib.get_close_matches(word, [*self.places, *self.aliases], 1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" See: {ctx.command_path} --help"
+            ctx.fail(f"There is no command {word!r}.{hint}")
+        return super().resolve_command(ctx, args)

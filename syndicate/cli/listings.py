@@ -1,0 +1,93 @@
+"""Which columns jobs, machines and volunteers have."""
+
+from __future__ import annotations
+
+from syndicate.cli.output import Column, Listing, Row, ago, seconds_since
+from syndicate.domain.quantities import say_size, say_span
+
+
+def _state(job: Row) -> str:
+    return str(job["outcome"] or job["state"])
+
+
+def lasted(job: Row) -> str:
+    """How long a job has run."""
+    if job["started_at"] is None:
+        return ""
+    seconds = seconds_since(job["started_at"], job["finished_at"])
+    return say_span(seconds if seconds < 10 else round(seconds))
+
+
+def ended_how(machine: Row) -> str:
+    """A machine's exit code, signal, or the limit it went over."""
+    if machine["limit"]:
+        return f"over {machine['limit']}"
+    if machine["signal"] is not None:
+        return f"signal {machine['signal']}"
+    return "" if machine["exit_code"] is None else str(machine["exit_code"])
+
+
+JOBS = Listing(
+    columns=(
+        Column("JOB", lambda job: str(job["job"]), right=True),
+        Column("NAME", lambda job: job["name"]),
+        Column("USER", lambda job: job["user"]),
+        Column("STATE", _state),
+        Column("MACHINES", lambda job: str(job["machines_wanted"]), right=True),
+        Column("PLACE", lambda job: "" if job["position"] is None else str(job["position"])),
+        Column("AGE", lambda job: ago(job["submitted_at"])),
+        Column("RAN", lasted),
+        Column("ATTEMPT", lambda job: str(job["attempt"]), wide=True, right=True),
+        Column("SOURCE", lambda job: job["source"]["sha256"][:12], wide=True),
+        Column("WHY", lambda job: job["reason"], wrap=True),
+    ),
+    csv=(
+        *("job", "name", "user", "state", "outcome", "limit", "machines_wanted", "position"),
+        *("attempt", "submitted_at", "started_at", "finished_at", "reason"),
+    ),
+    id="job",
+    empty="No jobs wait or run.",
+)
+
+MACHINES = Listing(
+    columns=(
+        Column("MACHINE", lambda machine: machine["machine"]),
+        Column("VOLUNTEER", lambda machine: machine["volunteer"]),
+        Column("ADDRESS", lambda machine: machine["address"]),
+        Column("STATE", lambda machine: machine["state"]),
+        Column("EXIT", ended_how),
+        Column("LOG", lambda machine: say_size(machine["log_bytes"]), right=True),
+        Column("OUTPUTS", lambda machine: "yes" if machine["outputs"] else ""),
+        Column("", lambda machine: machine["reason"], wrap=True),
+    ),
+    csv=(
+        *("machine", "role", "volunteer", "address", "state", "exit_code", "signal", "limit"),
+        *("log_bytes", "outputs", "reason"),
+    ),
+    id="machine",
+    empty="It has no machines yet.",
+)
+
+VOLUNTEERS = Listing(
+    columns=(
+        Column("VOLUNTEER", lambda volunteer: volunteer["volunteer"]),
+        Column("STATE", lambda volunteer: volunteer["state"]),
+        Column("JOB", lambda volunteer: "" if volunteer["job"] is None else str(volunteer["job"])),
+        Column("ADDRESS", lambda volunteer: volunteer["address"]),
+        Column("CORES", lambda volunteer: str(volunteer["cores"]), right=True),
+        Column("MEMORY", lambda volunteer: say_size(volunteer["memory"]), right=True),
+        Column("ARCH", lambda volunteer: volunteer["arch"]),
+        Column("SANDBOX", lambda volunteer: volunteer["sandbox"]),
+        Column("HEARD", lambda volunteer: ago(volunteer["heard_at"]), right=True),
+        Column("KERNEL", lambda volunteer: volunteer["kernel"], wide=True),
+        Column("ENFORCED", lambda volunteer: " ".join(volunteer["enforced"]), wide=True),
+        Column("VERSION", lambda volunteer: volunteer["versions"].get("syndicate", ""), wide=True),
+        Column("", lambda volunteer: volunteer["reason"], wrap=True),
+    ),
+    csv=(
+        *("volunteer", "state", "job", "attempt", "address", "cores", "memory", "arch", "kernel"),
+        *("sandbox", "registered_at", "heard_at", "reason"),
+    ),
+    id="volunteer",
+    empty="No volunteer has registered. Look at a volunteer's log for what keeps it.",
+)

@@ -1,0 +1,109 @@
+"""``syndicate``: the command line. It speaks the JSON API and holds nothing itself.
+
+A command must be over in a moment, so everything is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from syndicate.cli import exits
+from syndicate.cli.grammar import Verbs
+from syndicate.cli.session import Session
+from syndicate.domain.errors import SyndicateError
+
+_VERBS = {
+    "submit": "submitting:submit",
+    "run": "submitting:run",
+    "queue": "looking:queue",
+    "status": "looking:status",
+    "why": "looking:why",
+    "logs": "logs:logs",
+    "wait": "waiting:wait",
+    "cancel": "waiting:cancel",
+    "resubmit": "submitting:resubmit",
+    "fetch": "fetching:fetch",
+    "volunteers": "volunteers:volunteers",
+    "lab": "lab:lab",
+    "token": "site:token",
+    "config": "site:config",
+    "completion": "site:completion",
+    "version": "site:version",
+    "help": "topics:help_topic",
+}
+
+
+@click.group(
+    cls=Verbs,
+    places={verb: f"syndicate.cli.verbs.{place}" for verb, place in _VERBS.items()},
+    aliases={"q": "queue"},
+    examples=(
+        "syndicate lab up -n 6                       a cluster on this machine",
+        "syndicate submit examples/mapreduce -n 4 -f run a job on it and watch",
+        "syndicate queue                             what waits and runs",
+        "syndicate status 1                          how job 1 stands, or ended",
+    ),
+    no_args_is_help=True,
+)
+@click.option("--url", metavar="URL", help="The manager, such as https://10.77.0.2:7080.")
+@click.option("--token-file", metavar="FILE", help="Holds the token that says who you are.")
+@click.option("--authority", metavar="FILE", help="The certificate of the cluster's authority.")
+@click.option("--lab", metavar="NAME", help="The lab of this name on this machine.")
+@click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colours."
+)
+@click.pass_context
+def cli(
+    ctx: click.Context,
+    url: str | None,
+    token_file: str | None,
+    authority: str | None,
+    lab: str | None,
+    color: str,
+) -> None:
+    """Run master/slave programs on the machines of a cluster."""
+    flags = {"url": url, "token_file": token_file, "authority": authority}
+    session = Session(flags, lab, color)
+    ctx.obj = session
+    ctx.color = session.colored(sys.stdout)
+    ctx.call_on_close(session.close)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Do what the arguments say, and return the exit code."""
+    try:
+        code = cli.main(
+            None if arguments is None else list(arguments),
+            prog_name="syndicate",
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return exits.USAGE
+    except click.ClickException as error:
+        error.show()
+        return exits.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        # Python would complain when it flushes at its end.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.BROKEN_PIPE
+    except SyndicateError as error:
+        click.echo(f"syndicate: {error}", err=True)
+        return exits.of_error(error)
+    return code if isinstance(code, int) else exits.PASSED
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(run())

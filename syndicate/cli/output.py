@@ -1,0 +1,204 @@
+"""Data in the form that was asked for: tables for people, the rest for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+from syndicate.cli.session import Session
+from syndicate.domain.quantities import say_span
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FORMATS = ("table", "wide", "json", "jsonl", "csv", "id")
+
+Row = Mapping[str, Any]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+#: What control characters are shown as: text of jobs must not give orders to a terminal.
+_VISIBLE = {code: chr(0x2400 + code) for code in range(32) if code != 9} | {127: "␡"}
+_VISIBLE |= {code: "�" for code in range(0x80, 0xA0)}
+
+#: The colour of each state and outcome, the same in all tables.
+STYLES = {
+    "running": "cyan",
+    "busy": "cyan",
+    "passed": "green",
+    "free": "green",
+    "failed": "red",
+    "lost": "red",
+    "killed": "red",
+    "quarantined": "red",
+    "timed out": "red",
+    "refused": "red",
+    "gone": "red",
+    "cancelled": "yellow",
+    "queued": "yellow",
+}
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    title: str
+    #: Its text for a row.
+    text: Callable[[Row], str]
+    #: Whether it is shown by ``-o wide`` only.
+    wide: bool = False
+    right: bool = False
+    #: Whether it may be broken into several lines.
+    wrap: bool = False
+
+
+class Listing(NamedTuple):
+    """How a kind of thing is shown."""
+
+    columns: Sequence[Column]
+    #: The keys of its JSON that ``-o csv`` gives.
+    csv: Sequence[str]
+    #: The key of its JSON by which commands name it.
+    id: str
+    #: Said on a table with nothing in it.
+    empty: str
+
+
+def output_option(function: _Function) -> _Function:
+    """``-o FORMAT``."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(FORMATS),
+        help="The form of the output; table unless your configuration says otherwise.",
+    )(function)
+
+
+def chosen(session: Session, output: str | None) -> str:
+    """The form to use: the option, else the user's own, else a table."""
+    if output is None:
+        found = session.settings.find("output")
+        output = found[0] if found else "table"
+        if output not in FORMATS:
+            raise click.UsageError(f"There is no output format {output!r} ({found and found[1]}).")
+    return output
+
+
+def show(
+    session: Session, listing: Listing, rows: Sequence[Row], output: str, *, single: bool = False
+) -> None:
+    """Print rows on standard output.
+
+    :param single: whether it is one thing and not a list; matters to JSON.
+    """
+    if output == "json":
+        write_json(rows[0] if single else list(rows))
+    elif output == "jsonl":
+        for row in rows:
+            click.echo(json.dumps(row, ensure_ascii=False))
+    elif output == "csv":
+        _write_csv(listing.csv, rows)
+    elif output == "id":
+        for row in rows:
+            click.echo(str(row[listing.id]))
+    elif not rows:
+        session.say(listing.empty)
+    else:
+        columns = [column for column in listing.columns if output == "wide" or not column.wide]
+        print_table(session, columns, rows)
+
+
+def write_json(value: object) -> None:
+    """JSON for people to read and programs too."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _write_csv(keys: Sequence[str], rows: Iterable[Row]) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(keys)
+    for row in rows:
+        writer.writerow(["" if row.get(key) is None else row[key] for key in keys])
+
+
+def print_table(session: Session, columns: Sequence[Column], rows: Sequence[Row]) -> None:
+    """A table: fitted to the terminal, and never cut short where there is none."""
+    console = session_console(session)
+    table = make_table(columns, rows, fitted=sys.stdout.isatty())
+    if sys.stdout.isatty():
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip(), color=True)
+
+
+def session_console(session: Session, *, stderr: bool = False) -> Console:
+    """The console of rich for a stream, with colours only where they may be."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    colored = session.colored(stream)
+    return Console(
+        file=stream,
+        force_terminal=colored or None,
+        no_color=not colored,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        width=None if stream.isatty() else 10_000,
+    )
+
+
+def make_table(columns: Sequence[Column], rows: Iterable[Row], *, fitted: bool) -> Any:
+    """A table of rich."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=not (fitted and column.wrap),
+            overflow="fold" if column.wrap else "ellipsis",
+        )
+    for row in rows:
+        texts = [visible(column.text(row)) for column in columns]
+        table.add_row(*(Text(text, style=STYLES.get(text, "")) for text in texts))
+    return table
+
+
+def write_facts(facts: Mapping[str, str | None]) -> None:
+    """What there is to say of one thing, a line each; what is empty is passed over."""
+    width = max(map(len, facts))
+    for name, text in facts.items():
+        if text:
+            click.echo(f"{click.style(f'{name:<{width}}', bold=True)}  {visible(text)}")
+
+
+def visible(text: str) -> str:
+    """Text with its control characters made visible."""
+    return text.translate(_VISIBLE)
+
+
+def ago(timestamp: str | None) -> str:
+    """How long ago something was: ``3m20s``."""
+    return "" if timestamp is None else say_span(_whole(seconds_since(timestamp)))
+
+
+def seconds_since(timestamp: str, until: str | None = None) -> float:
+    """The seconds from one time to another, or to now; never less than none."""
+    start = datetime.fromisoformat(timestamp)
+    end = datetime.fromisoformat(until) if until else datetime.now(UTC)
+    return max(0.0, (end - start).total_seconds())
+
+
+def _whole(seconds: float) -> float:
+    return seconds if seconds < 10 else round(seconds)

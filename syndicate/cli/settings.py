@@ -1,0 +1,191 @@
+"""Which cluster the command line speaks to, and as whom.
+
+Looked for in this order: the command's own options, the environment, ``./syndicate.toml``, the
+user's and the system's configuration, and at last the lab that runs on this machine.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from syndicate.cli.exits import Unreachable
+from syndicate.domain.errors import Forbidden, Invalid
+
+if TYPE_CHECKING:
+    from syndicate.lab.state import Description
+
+_VARIABLES = {
+    "url": "SYNDICATE_URL",
+    "token": "SYNDICATE_TOKEN",
+    "token_file": "SYNDICATE_TOKEN_FILE",
+    "authority": "SYNDICATE_AUTHORITY",
+    "output": "SYNDICATE_OUTPUT",
+}
+_FILE_KEYS = ("url", "token_file", "authority", "output")
+
+_NO_CLUSTER = """No cluster is known. Do one of these:
+  - bring one up on this machine:    syndicate lab up
+  - name one in the environment:     SYNDICATE_URL, SYNDICATE_TOKEN_FILE, SYNDICATE_AUTHORITY
+  - or in ~/.config/syndicate/config.toml, with the keys url, token_file and authority."""
+
+
+@attrs.frozen
+class Layer:
+    """What one source says."""
+
+    source: str
+    values: Mapping[str, str]
+
+
+@attrs.frozen
+class Settings:
+    """All that the sources say, the most explicit first."""
+
+    layers: tuple[Layer, ...]
+
+    def find(self, key: str, within: int | None = None) -> tuple[str, str, int] | None:
+        """A value, where it is from, and the number of that layer.
+
+        :param within: how many layers to look in; None for all.
+        """
+        for number, layer in enumerate(self.layers[:within]):
+            if value := layer.values.get(key):
+                return value, layer.source, number
+        return None
+
+    @property
+    def url(self) -> str:
+        """Where the manager answers.
+
+        :raises Unreachable: nobody says.
+        """
+        found = self.find("url")
+        if found is None:
+            raise Unreachable(_NO_CLUSTER)
+        return found[0].rstrip("/")
+
+    @property
+    def authority(self) -> str | None:
+        """The certificate that the manager's must be signed with."""
+        found = self._credential("authority")
+        return found[0] if found else None
+
+    def token(self) -> str:
+        """The secret to show.
+
+        :raises Forbidden: there is none to be had.
+        """
+        found, file = self._credential("token"), self._credential("token_file")
+        if found and (not file or found[2] <= file[2]):
+            return found[0].strip()
+        if file is None:
+            raise Forbidden(
+                "There is no token to show to the manager. Set SYNDICATE_TOKEN_FILE, or token_file"
+                " beside url in the configuration; staff make tokens (syndicate token new)."
+            )
+        try:
+            return Path(file[0]).read_text("utf-8").strip()
+        except OSError as error:
+            raise Forbidden(
+                f"The token file {file[0]} ({file[1]}) cannot be read: {error.strerror}."
+            ) from error
+
+    def _credential(self, key: str) -> tuple[str, str, int] | None:
+        """A credential is only taken from what is as explicit as the URL it is shown to: else a
+        ``syndicate.toml`` that lies around could have the user's token sent anywhere.
+        """
+        url = self.find("url")
+        return self.find(key, url[2] + 1 if url else None)
+
+
+def gather(flags: Mapping[str, str | None], lab: str | None = None) -> Settings:
+    """Ask all sources.
+
+    :param flags: the command's own options, by key.
+    :param lab: the lab named by an option; it then stands before the environment.
+    :raises Invalid: a configuration file with mistakes.
+    """
+    given = {key: value for key, value in flags.items() if value}
+    layers = [Layer("option", given)]
+    if lab is not None:
+        layers.append(_named_lab(lab))
+    environment = {key: os.environ[name] for key, name in _VARIABLES.items() if name in os.environ}
+    layers.append(Layer("environment", environment))
+    layers += (_read(path) for path in _files() if path.is_file())
+    settings = Settings(tuple(layers))
+    if settings.find("url") is None and (running := _running_lab()):
+        layers.append(running)
+    return Settings(tuple(layers))
+
+
+def _files() -> Iterator[Path]:
+    home = os.environ.get("XDG_CONFIG_HOME")
+    yield Path("syndicate.toml")
+    yield Path(home or Path.home() / ".config") / "syndicate/config.toml"
+    yield Path("/etc/syndicate/client.toml")
+
+
+def _read(path: Path) -> Layer:
+    import tomllib
+
+    try:
+        found = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise Invalid(f"The configuration {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"The configuration {path} is no TOML: {error}.") from error
+    problems = []
+    for key, value in found.items():
+        if key not in _FILE_KEYS:
+            near = difflib.get_close_matches(key, _FILE_KEYS, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append(f"{key}: no such key{hint}")
+        elif not isinstance(value, str):
+            problems.append(f"{key}: {value!r} is not a text")
+    if problems:
+        listed = "\n  ".join(problems)
+        raise Invalid(f"The configuration {path} has mistakes:\n  {listed}", problems=problems)
+    for key in ("token_file", "authority"):
+        if key in found:
+            found[key] = str(path.absolute().parent / Path(found[key]).expanduser())
+    return Layer(str(path), found)
+
+
+def _named_lab(name: str) -> Layer:
+    from syndicate.lab import state
+
+    description = state.read(state.lab_directory(name))
+    if description is None or description.stage != "up":
+        raise Unreachable(f"There is no lab {name!r} that is up; see: syndicate lab list")
+    return _layer_of(description)
+
+
+def _running_lab() -> Layer | None:
+    """The user's lab that is up: the one of the default name, else the only one."""
+    from syndicate.lab import state
+
+    running = {}
+    for name in state.all_labs():
+        description = state.read(state.lab_directory(name))
+        if description and description.stage == "up" and description.boot == state.this_boot():
+            running[name] = description
+    chosen = running.get(state.DEFAULT_NAME)
+    if chosen is None and len(running) == 1:
+        chosen = next(iter(running.values()))
+    if chosen is None and running:
+        raise Unreachable(
+            f"Several labs are up: {', '.join(running)}. Say which: syndicate --lab NAME …"
+        )
+    return _layer_of(chosen) if chosen else None
+
+
+def _layer_of(description: Description) -> Layer:
+    keys = ("url", "authority", "token_file")
+    values = {key: str(getattr(description, key)) for key in keys}
+    return Layer(f"the lab {description.name!r}", values)

@@ -1,0 +1,183 @@
+"""Verbs that show how things are: ``queue``, ``status``, ``why``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+from urllib.parse import urlencode
+
+import click
+
+from syndicate.cli.grammar import Verb
+from syndicate.cli.listings import JOBS, MACHINES, lasted
+from syndicate.cli.output import (
+    chosen,
+    make_table,
+    output_option,
+    session_console,
+    show,
+    visible,
+    write_facts,
+    write_json,
+)
+from syndicate.cli.session import Session, pass_session
+from syndicate.cli.types import JOB
+from syndicate.domain.quantities import say_size, say_span
+
+#: Seconds from one look at the queue to the next, with ``--watch``.
+WATCH = 1.0
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "syndicate queue                what waits and runs, and why",
+        "syndicate q --all --user ann   everything of ann's, finished too",
+        "syndicate queue -o jsonl       one JSON object a line",
+    ),
+)
+@click.option("-a", "--all", "everything", is_flag=True, help="Finished jobs too.")
+@click.option("--user", metavar="NAME", help="Only the jobs of this user.")
+@click.option("--state", metavar="STATE[,STATE…]", help="Only jobs in these states.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="At most so many jobs.")
+@click.option("-w", "--watch", is_flag=True, help="Look again each second, until Ctrl-C.")
+@output_option
+@pass_session
+def queue(
+    session: Session,
+    everything: bool,
+    user: str | None,
+    state: str | None,
+    limit: int | None,
+    watch: bool,
+    output: str | None,
+) -> None:
+    """Show the jobs that wait and run."""
+    output = chosen(session, output)
+    asked = {"all": "1" if everything else None, "user": user, "state": state, "limit": limit}
+    path = "/v1/jobs?" + urlencode({key: value for key, value in asked.items() if value})
+    if not watch:
+        show(session, JOBS, session.connection.get(path)["jobs"], output)
+        return
+    if output not in ("table", "wide"):
+        raise click.UsageError("--watch shows a table; for programs there is: status JOB -o json")
+    _watch(session, path, output)
+
+
+def _watch(session: Session, path: str, output: str) -> None:
+    from rich.live import Live
+
+    columns = [column for column in JOBS.columns if output == "wide" or not column.wide]
+    session.connection.patience = 60.0
+    if not sys.stdout.isatty():
+        raise click.UsageError("--watch needs a terminal.")
+    with Live(console=session_console(session), auto_refresh=False, screen=False) as live:
+        while True:
+            jobs = session.connection.get(path)["jobs"]
+            live.update(make_table(columns, jobs, fitted=True), refresh=True)
+            time.sleep(WATCH)
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "syndicate status            the cluster",
+        "syndicate status 17         a job and its machines, finished or not",
+        "syndicate status latest -o json",
+    ),
+)
+@click.argument("job", type=JOB, required=False)
+@output_option
+@pass_session
+def status(session: Session, job: str | None, output: str | None) -> None:
+    """Show how the cluster is, or one job."""
+    output = chosen(session, output)
+    if job is None:
+        _show_cluster(session, output)
+        return
+    found = session.job(job)
+    if output in ("table", "wide"):
+        _describe(found)
+        show(session, MACHINES, found["machines"], output)
+    else:
+        show(session, JOBS, [found], output, single=True)
+
+
+def _show_cluster(session: Session, output: str) -> None:
+    found = session.connection.get("/v1/status")
+    if output not in ("table", "wide"):
+        if output in ("csv", "id"):
+            raise click.UsageError(f"The cluster has no form {output}; there are table and json.")
+        write_json(found)
+        return
+    store = ", ".join(f"{key} {value}" for key, value in found["store"].items())
+    write_facts(
+        {
+            "cluster": f"{found['cluster']} (Syndicate {found['version']})",
+            "manager": f"{session.settings.url}, since {found['started_at']}",
+            "volunteers": _counts(found["volunteers"]),
+            "jobs": _counts(found["jobs"]),
+            "store": store,
+            "you": f"{found['you']['user']} ({found['you']['role']})",
+        }
+    )
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"
+
+
+def _describe(job: dict[str, Any]) -> None:
+    limits = job["limits"]
+    place = f", place {job['position']}" if job["position"] is not None else ""
+    ran = lasted(job)
+    write_facts(
+        {
+            "job": f"{job['job']} ({job['name']}) of {job['user']}",
+            "state": f"{job['outcome'] or job['state']}{place}",
+            "why": job["reason"],
+            "machines": f"{job['machines_wanted']}, attempt {job['attempt']}",
+            "submitted": job["submitted_at"],
+            "started": job["started_at"],
+            "finished": job["finished_at"] and f"{job['finished_at']}, after {ran}",
+            "limits": f"{say_span(limits['wall'])}, memory {say_size(limits['memory'])},"
+            f" output {say_size(limits['output'])}, disk {say_size(limits['disk'])}",
+            "outputs": " ".join(job["outputs"]),
+        }
+    )
+    click.echo()
+
+
+@click.command(cls=Verb, examples=("syndicate why 17",))
+@click.argument("job", type=JOB)
+@pass_session
+def why(session: Session, job: str) -> None:
+    """Say why a job waits, or ended as it did, and which volunteers it could run on."""
+    found = session.job(job)
+    click.echo(
+        f"Job {found['job']} is {found['outcome'] or found['state']}: {visible(found['reason'])}"
+    )
+    if found["state"] != "queued":
+        return
+    wanted = found["resources"]
+    fitting = 0
+    for volunteer in session.connection.get("/v1/volunteers")["volunteers"]:
+        lacks = _lacks(volunteer, wanted)
+        fitting += not lacks
+        stands = f"lacks {', '.join(lacks)}" if lacks else f"fits, is {volunteer['state']}"
+        if not lacks and volunteer["job"] is not None:
+            stands += f" with job {volunteer['job']}"
+        click.echo(f"  {volunteer['volunteer']:<12}  {stands}")
+    click.echo(f"It wants {found['machines_wanted']} machines; {fitting} volunteers could be one.")
+
+
+def _lacks(volunteer: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    lacks = []
+    if volunteer["cores"] < wanted["cores"]:
+        lacks.append(f"cores ({volunteer['cores']} of {wanted['cores']:g})")
+    if volunteer["memory"] < wanted["memory"]:
+        lacks.append(f"memory ({say_size(volunteer['memory'])} of {say_size(wanted['memory'])})")
+    if wanted["arch"] and volunteer["arch"] not in wanted["arch"]:
+        lacks.append(f"architecture ({volunteer['arch']}, not {' or '.join(wanted['arch'])})")
+    return lacks

@@ -1,0 +1,109 @@
+"""The smaller nouns: ``token``, ``config``, ``completion``, ``version``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from syndicate import __version__
+from syndicate.cli.grammar import Verb, Verbs
+from syndicate.cli.output import chosen, output_option, write_facts, write_json
+from syndicate.cli.session import Session, pass_session
+from syndicate.cli.types import SPAN
+from syndicate.domain.errors import SyndicateError
+
+_HERE = "syndicate.cli.verbs.site"
+_ROLES = ("user", "staff", "operator", "volunteer")
+
+
+@click.group(cls=Verbs, places={"new": f"{_HERE}:new_token"})
+def token() -> None:
+    """Secrets that say who somebody is, and what he may do."""
+
+
+@click.command(
+    "new",
+    cls=Verb,
+    examples=(
+        "syndicate token new --user ann --expires 180d > ann.token",
+        "syndicate token new --role volunteer --user lab3",
+    ),
+)
+@click.option("--role", type=click.Choice(_ROLES), default="user", show_default=True)
+@click.option("--user", required=True, metavar="NAME", help="Whose it is.")
+@click.option("--expires", type=SPAN, metavar="TIME", help="After how long: 180d. Never, if unset.")
+@output_option
+@pass_session
+def new_token(
+    session: Session, role: str, user: str, expires: float | None, output: str | None
+) -> None:
+    """Make a token, and print its secret: the only time that it is to be seen."""
+    asked = {"role": role, "user": user, "expires_in": expires}
+    made = session.connection.post("/v1/tokens", asked)
+    output = chosen(session, output)
+    if output in ("json", "jsonl"):
+        write_json(made)
+    elif output == "id":
+        click.echo(made["id"])
+    else:
+        click.echo(made["secret"])
+        until = made["expires_at"] or "for ever"
+        session.say(f"A token of the role {role} for {user}, good until {until}. Keep it secret.")
+
+
+@click.group(cls=Verbs, places={"show": f"{_HERE}:show_config"})
+def config() -> None:
+    """What the command line goes by."""
+
+
+@click.command("show", cls=Verb, examples=("syndicate config show",))
+@pass_session
+def show_config(session: Session) -> None:
+    """Show which cluster is used, and where that is from."""
+    settings = session.settings
+    facts: dict[str, str | None] = {}
+    for key in ("url", "authority", "token_file", "output"):
+        found = settings.find(key)
+        facts[key] = f"{found[0]}  (from {found[1]})" if found else "not set"
+    if found := settings.find("token"):
+        facts["token"] = f"not shown  (from {found[1]})"
+    write_facts(facts)
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        'eval "$(syndicate completion bash)"                 in ~/.bashrc',
+        "syndicate completion zsh > ~/.zfunc/_syndicate      zsh",
+        "syndicate completion fish > ~/.config/fish/completions/syndicate.fish",
+    ),
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print what makes a shell complete verbs, options and job numbers."""
+    from click.shell_completion import get_completion_class
+
+    found: Any = get_completion_class(shell)
+    root = ctx.find_root().command
+    click.echo(found(root, {}, "syndicate", "_SYNDICATE_COMPLETE").source())
+
+
+@click.command(cls=Verb, examples=("syndicate version",))
+@output_option
+@pass_session
+def version(session: Session, output: str | None) -> None:
+    """Show the version, and the manager's if there is one that answers."""
+    found: dict[str, Any] = {"version": __version__, "python": sys.version.split()[0]}
+    try:
+        found["manager"] = session.connection.get("/v1/version")
+    except SyndicateError:
+        found["manager"] = None
+    if output in ("json", "jsonl"):
+        write_json(found)
+        return
+    click.echo(f"Syndicate {__version__} on Python {found['python']}")
+    if manager := found["manager"]:
+        click.echo(f"The manager of {manager['cluster']!r} has {manager['version']}")

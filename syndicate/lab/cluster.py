@@ -1,0 +1,428 @@
+"""A whole cluster on one machine: every host a network namespace that runs a real daemon.
+
+Everything is synchronous and needs root. One process at a time works on a lab, by a lock in its
+directory; whoever dies in the midst of it leaves a lab that the next `Lab.up` or `Lab.down`
+takes for what it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from syndicate.domain.errors import Conflict, Corrupt, Invalid, NotFound, Timeout, Unavailable
+from syndicate.lab import fittings, leftovers, neighbours, network, processes, state
+from syndicate.lab.daemons import IDaemons, RealDaemons
+from syndicate.lab.lock import exclusive
+from syndicate.lab.processes import Identity
+from syndicate.lab.state import Description, Host
+
+#: User numbers of one volunteer's jobs, and where those of the first lab begin.
+UIDS_EACH = 16
+UIDS_FROM = 20000
+
+#: The most volunteers of one lab, so that its user numbers are its own.
+MOST_VOLUNTEERS = 250
+_UIDS_OF_A_LAB = 4096
+
+#: Seconds that daemons get to end by themselves.
+GRACE = 8.0
+
+
+@attrs.frozen
+class HostStatus:
+    """How a host is now."""
+
+    host: Host
+    runs: bool
+    #: Whether the manager has it; of the manager itself, whether it answers.
+    ready: bool
+
+
+def _silent(text: str) -> None:
+    pass
+
+
+class Lab:
+    """One lab, there or not yet.
+
+    :param name: under which its user knows it.
+    :param directory: where it keeps its files, instead of the user's directory of labs.
+    :param say: is told, in a sentence, of what takes time or is surprising.
+    :param daemons: what is to run on the hosts.
+    """
+
+    def __init__(
+        self,
+        name: str = state.DEFAULT_NAME,
+        directory: Path | None = None,
+        *,
+        say: Callable[[str], None] = _silent,
+        daemons: IDaemons | None = None,
+    ) -> None:
+        default = state.lab_directory(name)  # checks the name
+        self.name = name
+        self.directory = Path(os.path.realpath(directory or default))
+        self._say = say
+        self._daemons = daemons or RealDaemons()
+
+    # -- what there is
+
+    @property
+    def found(self) -> Description | None:
+        """What the lab has written down; None when there is none."""
+        return state.read(self.directory)
+
+    @property
+    def description(self) -> Description:
+        """What the lab has written down.
+
+        :raises NotFound: there is no such lab, or it is not up.
+        """
+        found = self.found
+        if found is None:
+            raise NotFound(f"There is no lab {self.name!r}. Bring it up: {self._command('up')}")
+        if found.stage != "up" or found.boot != state.this_boot():
+            raise NotFound(
+                f"The lab {self.name!r} is not up, only its files are there."
+                f" Bring it up again: {self._command('up')}"
+            )
+        return found
+
+    @property
+    def url(self) -> str:
+        """Where the manager answers."""
+        return self.description.url
+
+    @property
+    def token(self) -> str:
+        """The secret of a member of staff."""
+        return Path(self.description.token_file).read_text("ascii").strip()
+
+    @property
+    def authority(self) -> Path:
+        """The certificate that the manager's is signed with."""
+        return Path(self.description.authority)
+
+    @property
+    def hosts(self) -> dict[str, Host]:
+        """All hosts by name."""
+        return self.description.hosts
+
+    def host(self, name: str) -> Host:
+        """A host by name or address.
+
+        :raises NotFound: there is none such.
+        """
+        hosts = self.hosts
+        for host in hosts.values():
+            if name in (host.name, host.address):
+                return host
+        raise NotFound(f"The lab {self.name!r} has no host {name!r}; it has: {', '.join(hosts)}.")
+
+    def log(self, name: str) -> Path:
+        """Where a host's daemon logs."""
+        return self.directory / self.host(name).name / "log"
+
+    def status(self) -> list[HostStatus]:
+        """How each host is now."""
+        description = self.description
+        ready = self._daemons.ready(description)
+        return [
+            HostStatus(host, _runs(host), host.name in ready and _runs(host))
+            for host in description.hosts.values()
+        ]
+
+    # -- up and down
+
+    def up(self, volunteers: int = 5, net: str | None = None, wait: float = 60.0) -> None:
+        """Bring the lab up and wait until all volunteers have registered.
+
+        A lab that is up already is left as it is if it is the one asked for; what one that ended
+        badly has left is repaired.
+
+        :param net: its network; None for the first that is free.
+        :param wait: seconds.
+        :raises Conflict: a lab of that name is up with other hosts, or the network is in use.
+        :raises Timeout: the volunteers did not register in time; the lab was taken down.
+        """
+        if not 1 <= volunteers <= MOST_VOLUNTEERS:
+            raise Invalid(f"A lab has 1 to {MOST_VOLUNTEERS} volunteers, not {volunteers}.")
+        _need_commands()
+        self._make_directory()
+        with self._lock():
+            if self._is_up_already(volunteers, net):
+                return
+            self._clear_away(keep=True)
+            self._build(volunteers, net, wait)
+
+    def _is_up_already(self, volunteers: int, net: str | None) -> bool:
+        with contextlib.suppress(NotFound, Corrupt):
+            description = self.description
+            lame = [host.name for host in description.hosts.values() if not _runs(host)]
+            if lame:
+                self._say(f"Of the lab {self.name!r} ended: {', '.join(lame)}; it starts anew.")
+                return False
+            same = len(description.volunteers) == volunteers and net in (None, description.net)
+            if not same:
+                raise Conflict(
+                    f"The lab {self.name!r} is up with {len(description.volunteers)} volunteers"
+                    f" in {description.net}. End it first: {self._command('down')}"
+                )
+            self._say(f"The lab {self.name!r} is up already.")
+            return True
+        return False
+
+    def _build(self, volunteers: int, net: str | None, wait: float) -> None:
+        try:
+            description = self._claim(volunteers, net)
+            self._start(description, list(description.hosts.values()))
+            self._await_ready(description, wait)
+            description.stage = "up"
+            state.write(self.directory, description)
+        except BaseException:
+            # Whatever it was, Ctrl-C too: nothing half-built is left.
+            self._clear_away(keep=False)
+            self._remove_directory()
+            raise
+
+    def _claim(self, volunteers: int, net: str | None) -> Description:
+        """Take number and network, and write down whose they are before anything else is made."""
+        with network.machine_lock():
+            leftovers.sweep_orphans(self._say)
+            claim, subnet = network.claim(self.directory, net)
+            description = self._describe(claim.index, subnet, volunteers)
+            state.write(self.directory, description)
+            hosts = [(host.namespace, host.address) for host in description.hosts.values()]
+            neighbours.make_room(leftovers.count_namespaces() + len(hosts))
+        self._daemons.furnish(self.directory, description)
+        network.build(claim, subnet, hosts)
+        return description
+
+    def _describe(self, index: int, subnet: ipaddress.IPv4Network, volunteers: int) -> Description:
+        if subnet.num_addresses < volunteers + 4:
+            raise Invalid(f"{subnet} has no room for {volunteers} volunteers and a manager.")
+        hosts = {}
+        for number, name in enumerate(["manager", *(f"v{n + 1}" for n in range(volunteers))]):
+            first = UIDS_FROM + index * _UIDS_OF_A_LAB + number * UIDS_EACH
+            uids = (first, first + UIDS_EACH - 1) if number else None
+            hosts[name] = Host(name, f"syn-{index}-{name}", str(subnet[number + 2]), uids)
+        authority, token = fittings.client_files(self.directory)
+        return Description(
+            name=self.name,
+            stage="building",
+            index=index,
+            net=str(subnet),
+            gateway=str(subnet[1]),
+            boot=state.this_boot(),
+            url=f"https://{hosts['manager'].address}:{fittings.API_PORT}",
+            authority=str(authority),
+            token_file=str(token),
+            hosts=hosts,
+        )
+
+    def _start(self, description: Description, hosts: Sequence[Host]) -> None:
+        for host in hosts:
+            directory = self.directory / host.name
+            directory.mkdir(mode=0o711, exist_ok=True)
+            started = processes.start(
+                host.namespace,
+                self._daemons.command(self.directory, host),
+                environment=_daemon_environment(),
+                directory=directory,
+                output=directory / "output",
+            )
+            host.pid, host.began = started.pid, started.began
+        state.write(self.directory, description)
+
+    def _await_ready(self, description: Description, wait: float) -> None:
+        deadline = time.monotonic() + wait
+        hosts = description.hosts.values()
+        while not (ready := set(self._daemons.ready(description))) >= description.hosts.keys():
+            if ended := next((host for host in hosts if not _runs(host)), None):
+                raise Unavailable(
+                    f"The daemon of {ended.name} ended instead of starting. It said:\n"
+                    f"{self._last_words(ended)}"
+                )
+            if time.monotonic() > deadline:
+                late = next(host for host in hosts if host.name not in ready)
+                raise Timeout(
+                    f"After {wait:g} s there were {len(ready)} of {len(hosts)} hosts ready."
+                    f" {late.name}, which was not, said:\n{self._last_words(late)}"
+                )
+            time.sleep(0.03)
+
+    def _last_words(self, host: Host) -> str:
+        for name in ("output", "log"):
+            path = self.directory / host.name / name
+            if path.exists() and (text := path.read_text(errors="replace").strip()):
+                return "\n".join(f"  {line}" for line in text.splitlines()[-15:])
+        return "  nothing"
+
+    def down(self, *, keep_state: bool = False) -> bool:
+        """End everything of the lab, whatever state it is in, and wait until it is gone.
+
+        :param keep_state: keep the files, so that the next `up` finds the jobs of this time.
+        :returns: whether there was anything.
+        """
+        if not self.directory.exists() and not leftovers.claims_of(self.directory):
+            return False
+        self._make_directory()
+        with self._lock():
+            self._clear_away(keep=keep_state)
+            if not keep_state:
+                self._remove_directory()
+        return True
+
+    def _remove_directory(self) -> None:
+        shutil.rmtree(self.directory)
+        if self.directory.parent == state.labs_directory():
+            with contextlib.suppress(OSError):  # other labs are in it
+                self.directory.parent.rmdir()
+
+    def _clear_away(self, *, keep: bool) -> None:
+        """End what runs and take the network away; then the files too, unless they are kept and
+        are those of a lab that was whole once.
+        """
+        with contextlib.suppress(Corrupt):
+            if (description := self.found) is not None:
+                daemons = [each for h in description.hosts.values() if (each := _identity(h))]
+                processes.end(daemons, GRACE)
+        with network.machine_lock():
+            for claim in leftovers.claims_of(self.directory):
+                leftovers.sweep(claim)
+        states = {path.parent.name: path for path in self.directory.glob("v*/state")}
+        if states:
+            leftovers.clear_sandboxes(states)
+        self._keep_or_clear(keep=keep)
+
+    def _keep_or_clear(self, *, keep: bool) -> None:
+        with contextlib.suppress(Corrupt):
+            description = self.found
+            if keep and description is not None and description.stage in ("up", "kept"):
+                description.stage = "kept"
+                state.write(self.directory, description)
+                return
+        for path in self.directory.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    # -- single hosts
+
+    def exec(self, name: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        """Start a command on a host.
+
+        :param options: those of `subprocess.Popen`.
+        """
+        return subprocess.Popen(self.exec_command(name, argv), **options)
+
+    def exec_command(self, name: str, argv: Sequence[str]) -> list[str]:
+        """The words that run a command on a host."""
+        if not argv:
+            raise Invalid("Say what is to be run there.")
+        return processes.in_namespace(self.host(name).namespace, argv)
+
+    def kill(self, name: str, number: int = signal.SIGKILL, wait: float = 10.0) -> None:
+        """Send a signal to a host's daemon, and wait for its end if it is a deadly one.
+
+        :raises Conflict: it does not run.
+        :raises Timeout: it has not ended in so many seconds.
+        """
+        host = self.host(name)
+        identity = _identity(host)
+        if identity is None or not processes.send(identity, number):
+            raise Conflict(f"The daemon of {host.name} does not run.")
+        deadly = number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+        if deadly and not processes.await_end(identity, wait):
+            raise Timeout(f"The daemon of {host.name} has not ended after {wait:g} s.")
+
+    def start(self, name: str, wait: float = 30.0) -> None:
+        """Start a host's daemon that has ended, and wait until it is ready.
+
+        :raises Conflict: it runs.
+        """
+        with self._lock():
+            description = self.description
+            host = description.hosts[self.host(name).name]
+            if _runs(host):
+                raise Conflict(f"The daemon of {host.name} runs already.")
+            self._start(description, [host])
+            deadline = time.monotonic() + wait
+            while host.name not in self._daemons.ready(description):
+                if not _runs(host) or time.monotonic() > deadline:
+                    raise Unavailable(
+                        f"The daemon of {host.name} does not get ready. It said:\n"
+                        f"{self._last_words(host)}"
+                    )
+                time.sleep(0.03)
+
+    def restart(self, name: str, wait: float = 30.0) -> None:
+        """End a host's daemon in order, if it runs, and start it again."""
+        if _runs(self.host(name)):
+            self.kill(name, signal.SIGTERM)
+        self.start(name, wait)
+
+    # -- the ground it stands on
+
+    def _make_directory(self) -> None:
+        new = not self.directory.exists()
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if new and "SUDO_UID" in os.environ and os.geteuid() == 0:
+            # It belongs to the one who called sudo, so that his command line can read it.
+            owner = int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", "-1"))
+            for path in (self.directory, self.directory.parent):
+                if path.stat().st_uid == 0:
+                    os.chown(path, *owner)
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        with exclusive(self.directory, f"the lab {self.name!r}", self._say):
+            yield
+
+    def _command(self, verb: str) -> str:
+        name = "" if self.name == state.DEFAULT_NAME else f" --name {self.name}"
+        return f"syndicate lab {verb}{name}"
+
+
+def _identity(host: Host) -> Identity | None:
+    return Identity(host.pid, host.began) if host.pid and host.began is not None else None
+
+
+def _runs(host: Host) -> bool:
+    identity = _identity(host)
+    if identity is None:
+        return False
+    alive = processes.is_alive(identity)
+    if not alive:
+        processes.reap(identity.pid)
+    return alive
+
+
+def _daemon_environment() -> dict[str, str]:
+    """Ours, less what speaks to the command line."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("SYNDICATE_") or k in _PASSED}
+
+
+#: By which the test suite finds what it has left behind.
+_PASSED = frozenset({"SYNDICATE_TEST_RUN"})
+
+
+def _need_commands() -> None:
+    missing = [word for word in ("ip", "nsenter") if shutil.which(word) is None]
+    if missing:
+        raise Unavailable(
+            f"A lab needs the commands {' and '.join(missing)}, which are not on the path."
+            " On Debian they are in the packages iproute2 and util-linux."
+        )

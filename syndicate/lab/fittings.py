@@ -1,0 +1,117 @@
+"""What the hosts of a lab find on their disks: configuration, authority and tokens.
+
+The layout of a lab's directory::
+
+    lab.json                 what the lab says of itself
+    client/                  authority and token, for the one who brought the lab up
+    manager/manager.toml     log, output, and state/ with authority/ and tokens/
+    v1/volunteer.toml        authority.pem, join, log, output, and state/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from syndicate.lab.state import Description, Host, write_private
+
+WIRE_PORT = 7070
+API_PORT = 7080
+
+
+def client_files(directory: Path) -> tuple[Path, Path]:
+    """Where the authority and the token for people are."""
+    return directory / "client/ca.pem", directory / "client/token"
+
+
+def configuration(directory: Path, host: Host) -> Path:
+    """The file that a host's daemon is told by."""
+    kind = "manager" if host.name == "manager" else "volunteer"
+    return directory / host.name / f"{kind}.toml"
+
+
+def furnish(directory: Path, description: Description) -> None:
+    """Make everything that the daemons need; what is there of a former time is kept."""
+    from syndicate.credentials.authority import ensure_authority
+
+    manager = description.hosts["manager"]
+    state = directory / "manager/state"
+    for path in (directory / "client", state / "authority", state / "tokens"):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = ensure_authority(state / "authority", [manager.address])
+    certificate = made.ca_file.read_text("ascii")
+    authority, token = client_files(directory)
+    adopt(authority.parent, directory)
+    write_private(authority, certificate)
+    write_private(token, _secret(state / "tokens/staff"))
+    join = _secret(state / "tokens/join")
+    _write_manager(directory, description, manager)
+    for host in description.volunteers:
+        _write_volunteer(directory, manager, host, certificate, join)
+
+
+def _secret(path: Path) -> str:
+    """The secret in a file, made when there is none."""
+    from syndicate.credentials.tokens import new_secret
+
+    if not path.exists():
+        write_private(path, new_secret().format() + "\n")
+    return path.read_text("ascii")
+
+
+def _write_manager(directory: Path, description: Description, host: Host) -> None:
+    path = configuration(directory, host)
+    text = _toml(
+        {
+            "manager": {
+                "state": str(path.parent / "state"),
+                "cluster": description.name,
+                "address": host.address,
+                "wire_port": WIRE_PORT,
+                "api_port": API_PORT,
+                "names": [host.address],
+            }
+        }
+    )
+    write_private(path, text)
+
+
+def _write_volunteer(
+    directory: Path, manager: Host, host: Host, certificate: str, join: str
+) -> None:
+    path = configuration(directory, host)
+    (path.parent / "state").mkdir(mode=0o711, parents=True, exist_ok=True)
+    write_private(path.parent / "authority.pem", certificate)
+    write_private(path.parent / "join", join)
+    text = _toml(
+        {
+            "volunteer": {
+                "name": host.name,
+                "state": str(path.parent / "state"),
+                "manager": manager.address,
+                "wire_port": WIRE_PORT,
+                "api_port": API_PORT,
+                "authority": str(path.parent / "authority.pem"),
+                "join_token_file": str(path.parent / "join"),
+                "address": host.address,
+            },
+            "sandbox": {"mode": "root", "uids": list(host.uids or ())},
+        }
+    )
+    write_private(path, text)
+
+
+def _toml(sections: dict[str, dict[str, object]]) -> str:
+    # Texts, numbers and lists of them are written in TOML as in JSON.
+    lines = []
+    for name, values in sections.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def adopt(path: Path, like: Path) -> None:
+    """Give a path to the owner of another one."""
+    if os.geteuid() == 0:
+        owner = like.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)

@@ -1,0 +1,137 @@
+"""The jobs, in memory and in the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from syndicate.domain.errors import Conflict, NotFound
+from syndicate.domain.events import JobEvent, Submitted
+from syndicate.domain.job import Job, JobSpec, JobState
+from syndicate.domain.lifecycle import fold
+from syndicate.manager.feed import Feed
+from syndicate.manager.journal import Journal
+from syndicate.plain import event_to_plain, from_plain, to_plain
+from syndicate.store.interface import Append, Operation, Put, Snapshot
+
+
+@attrs.frozen
+class Submission:
+    """Which job a submission token made, and of what, so that the same is not queued twice."""
+
+    job: int
+    sha256: str
+    name: str
+
+
+@attrs.define(eq=False)
+class Book:
+    """All jobs by number, those that wait, and the submission tokens."""
+
+    _clock: IReactorTime
+    _journal: Journal
+    feed: Feed
+    jobs: dict[int, Job] = attrs.field(init=False, factory=dict)
+    #: Numbers of queued jobs, in order.
+    _queued: dict[int, None] = attrs.field(init=False, factory=dict)
+    _submissions: dict[tuple[str, str], Submission] = attrs.field(init=False, factory=dict)
+    _next: int = attrs.field(init=False, default=1)
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Take over what the store holds."""
+        for (kind, key), value in snapshot.records.items():
+            if kind == "job":
+                job = from_plain(value, Job)
+                self.jobs[job.number] = job
+            elif kind == "submission":
+                user, _, token = key.partition("/")
+                self._submissions[user, token] = from_plain(value, Submission)
+        self.jobs = dict(sorted(self.jobs.items()))
+        self._next = max(self.jobs, default=0) + 1
+        for job in self.jobs.values():
+            self._sort(job)
+
+    def get(self, number: int) -> Job:
+        """The job of that number.
+
+        :raises NotFound: there is none.
+        """
+        try:
+            return self.jobs[number]
+        except KeyError:
+            raise NotFound(f"There is no job {number}.") from None
+
+    def queue(self) -> tuple[Job, ...]:
+        """The jobs that wait, in the order of their numbers."""
+        return tuple(self.jobs[number] for number in sorted(self._queued))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any job waits."""
+        return bool(self._queued)
+
+    def submitted(self, user: str, token: str, spec: JobSpec) -> Job | None:
+        """The job that this submission token has made before, if it has.
+
+        :raises Conflict: it made one of something else.
+        """
+        found = self._submissions.get((user, token))
+        if found is None:
+            return None
+        if (found.sha256, found.name) != (spec.sha256, spec.name):
+            raise Conflict(
+                f"The submission token {token!r} has made job {found.job} of another source or "
+                "name; make a new token for a new job."
+            )
+        return self.jobs.get(found.job)
+
+    async def submit(self, user: str, token: str, spec: JobSpec) -> Job:
+        """Queue a job; it is there once it is durable.
+
+        :raises Unavailable: the store cannot take it; nothing is queued.
+        """
+        number, self._next = self._next, self._next + 1
+        event, now = Submitted(number, user, spec), self._clock.seconds()
+        job = fold(None, event, now)
+        submission = Submission(number, spec.sha256, spec.name)
+        await self._journal.write(
+            *self._operations(job, event, now),
+            Put("submission", f"{user}/{token}", to_plain(submission)),
+            optional=True,
+        )
+        self.jobs[number] = job
+        self._submissions[user, token] = submission
+        self._sort(job)
+        self.feed.publish(number)
+        return job
+
+    def apply(self, number: int, event: JobEvent) -> tuple[Job, Deferred[None]]:
+        """Fold an event into its job.
+
+        :returns: the job after it, and what fires once that is durable.
+        :raises IllegalEvent: the event does not fit.
+        """
+        now = self._clock.seconds()
+        job = fold(self.jobs[number], event, now)
+        self.jobs[number] = job
+        self._sort(job)
+        written = self._journal.write(*self._operations(job, event, now))
+        written.addCallback(lambda _: self.feed.publish(number))
+        return job, written
+
+    @staticmethod
+    def _operations(job: Job, event: JobEvent, at: float) -> tuple[Operation, ...]:
+        stored: Any = event_to_plain(event, at, job.attempt)
+        return (
+            Put("job", f"{job.number:016x}", to_plain(job)),
+            Append(job.number, job.events, stored),
+        )
+
+    def _sort(self, job: Job) -> None:
+        if job.state is JobState.QUEUED:
+            self._queued[job.number] = None
+        else:
+            self._queued.pop(job.number, None)

@@ -1,0 +1,254 @@
+"""Carries out what the domain decides: orders to volunteers, and their answers as events.
+
+Every event goes through `Conductor.happen`: it is folded, stored, and only once it is durable
+are the orders that follow from it sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from syndicate.domain.errors import (
+    Conflict,
+    InvalidSource,
+    NotClean,
+    SyndicateError,
+    Timeout,
+    VolunteerLost,
+)
+from syndicate.domain.events import (
+    JobEvent,
+    MachineExited,
+    MachineKilled,
+    MachineLost,
+    MachineReady,
+    MachineRunning,
+)
+from syndicate.domain.job import Job, JobState, Machine, MachineState
+from syndicate.domain.lifecycle import ACTIVE, Order, Prepare, Release, Start, react
+from syndicate.domain.volunteer import VolunteerState
+from syndicate.manager.book import Book
+from syndicate.manager.fleet import Fleet
+from syndicate.wire.interface import EndReport, Holding, Part, PrepareOrder
+
+log = Logger()
+
+#: Seconds within which a volunteer must be clean after the order; then its link is dropped.
+RELEASE_DEADLINE = 60.0
+
+
+@attrs.define(eq=False)
+class Conductor:
+    """Moves the jobs along.
+
+    :param queued_again: called when a job waits once more.
+    """
+
+    _clock: IReactorTime
+    _book: Book
+    _fleet: Fleet
+    _term: int
+    _queued_again: Callable[[], None]
+
+    def happen(self, number: int, event: JobEvent) -> Deferred[None]:
+        """An event has happened to a job: store it and all that follows, then send the orders.
+
+        :returns: fires once all of it is durable.
+        :raises IllegalEvent: the event does not fit; nothing was changed.
+        """
+        orders: list[Order] = []
+        following: list[JobEvent] = [event]
+        while following:
+            now = following.pop(0)
+            job, written = self._book.apply(number, now)
+            for reaction in react(job, now):
+                if isinstance(reaction, Order):
+                    orders.append(reaction)
+                else:
+                    following.append(reaction)
+            if job.state is JobState.QUEUED:
+                self._queued_again()
+        if orders:
+            written.addCallback(lambda _: self._send_all(job, orders))
+        return written.addCallback(lambda _: None)
+
+    def _send_all(self, job: Job, orders: list[Order]) -> None:
+        for order in orders:
+            self._send(job, order)
+
+    def _send(self, job: Job, order: Order) -> None:
+        machine = job.machine(order.machine)
+        match order:
+            case Prepare():
+                sending = self._prepare(job, machine)
+            case Start():
+                sending = self._start(job, machine)
+            case Release():
+                sending = self._release(job, machine)
+        Deferred.fromCoroutine(sending).addErrback(
+            lambda failure: log.failure("an order could not be carried out", failure)
+        )
+
+    async def _prepare(self, job: Job, machine: Machine) -> None:
+        spec = job.spec
+        order = PrepareOrder(
+            self._part(job, machine),
+            machine.role.value,
+            spec.sha256,
+            spec.size,
+            spec.limits,
+            tuple((other.name, other.address) for other in job.machines),
+            spec.env,
+            spec.outputs,
+            spec.linger,
+        )
+        try:
+            await self._fleet.link(machine.volunteer).prepare(order)
+        except VolunteerLost:
+            return  # The fleet tells when it will not come back, and repeats the order if it does.
+        except InvalidSource as error:
+            self._about(job, machine, MachineLost(machine.name, str(error), source=True))
+        except Conflict:
+            # The part was released while it was being prepared; whoever did that has told.
+            return
+        except SyndicateError as error:
+            if self._about(job, machine, MachineLost(machine.name, str(error))):
+                self._fleet.rest(machine.volunteer, str(error))
+        else:
+            self._about(job, machine, MachineReady(machine.name))
+
+    async def _start(self, job: Job, machine: Machine) -> None:
+        try:
+            await self._fleet.link(machine.volunteer).start(self._part(job, machine))
+        except (VolunteerLost, Conflict):
+            return  # As in `_prepare`.
+        except SyndicateError as error:
+            if self._about(job, machine, MachineLost(machine.name, str(error))):
+                self._fleet.rest(machine.volunteer, str(error))
+        else:
+            self._about(job, machine, MachineRunning(machine.name))
+
+    async def _release(self, job: Job, machine: Machine) -> None:
+        name = machine.volunteer
+        member = self._fleet.members.get(name)
+        mine = Holding(job.number, job.attempt, machine.name)
+        if (
+            member is None
+            or member.link is None
+            or member.holding != mine
+            or member.state is VolunteerState.CLEANING
+        ):
+            # Away: it is told when it comes back. Or it was told already, or is free.
+            return
+        link = member.link
+        self._fleet.cleaning(name)
+        unclean = ""
+        try:
+            releasing = link.release(self._part(job, machine))
+            await releasing.addTimeout(RELEASE_DEADLINE, self._clock, _too_late)
+        except VolunteerLost:
+            return
+        except Timeout as error:
+            self._fleet.lost(link, str(error))
+            return
+        except NotClean as error:
+            unclean = str(error)
+        except SyndicateError as error:
+            unclean = f"It failed while cleaning up: {error}"
+        if member.link is link:
+            self._fleet.cleaned(name, unclean)
+        # A machine that ended has reported so before it was clean: this one was never started.
+        self._about(job, machine, MachineKilled(machine.name))
+
+    def ended(self, volunteer: str, report: EndReport) -> Deferred[None]:
+        """A volunteer reports how its target ended; fires once that is stored. A report about a
+        part that is not its own, or told already, changes nothing.
+        """
+        part = report.part
+        job = self._book.jobs.get(part.job)
+        machine = job if job is None else self._machine(job, part.attempt, part.machine)
+        done: Deferred[None] = Deferred()
+        done.callback(None)
+        if job is None or machine is None or machine.volunteer != volunteer or machine.ended:
+            return done
+        told = (report.log_bytes, report.outputs)
+        if report.problem:
+            event: JobEvent = MachineLost(machine.name, report.problem)
+            self._fleet.rest(volunteer, report.problem)
+        elif report.limit or report.killed:
+            event = MachineKilled(machine.name, report.limit, *told)
+        else:
+            # The answer to the start order may still be on its way: the start came first.
+            if _before_running(job, machine):
+                self.happen(job.number, MachineRunning(machine.name))
+            event = MachineExited(machine.name, report.exit_code, report.signal, *told)
+        return self.happen(job.number, event)
+
+    def lost(self, holding: Holding, reason: str) -> None:
+        """A volunteer will not come back with what it held."""
+        job = self._book.jobs.get(holding.job)
+        if job is not None and (machine := self._machine(job, holding.attempt, holding.machine)):
+            self._about(job, machine, MachineLost(machine.name, reason))
+
+    def returned(self, holding: Holding) -> None:
+        """A volunteer has come back with what it held: repeat the order it may have missed."""
+        job = self._book.jobs[holding.job]
+        machine = job.machine(holding.machine)
+        if job.state is JobState.PREPARING and not machine.ended:
+            self._send(job, Prepare(machine.name))
+        elif job.state is JobState.RUNNING and not machine.ended:
+            first = job.machines[0]
+            # A slave that is ready waits until the master runs: its order was never sent.
+            if machine is first or first.state is not MachineState.READY:
+                self._send(job, Start(machine.name))
+
+    def stopped(self, holding: Holding) -> None:
+        """A volunteer has given back, late, what it held: its target runs no more."""
+        job = self._book.jobs.get(holding.job)
+        machine = job if job is None else self._machine(job, holding.attempt, holding.machine)
+        if job is not None and machine is not None:
+            self._about(job, machine, MachineKilled(machine.name))
+
+    def wants(self, holding: Holding, volunteer: str) -> bool:
+        """Whether a job still wants what a volunteer holds."""
+        job = self._book.jobs.get(holding.job)
+        if job is None or job.state not in ACTIVE or job.state is JobState.FINISHING:
+            return False
+        machine = self._machine(job, holding.attempt, holding.machine)
+        return machine is not None and machine.volunteer == volunteer and not machine.ended
+
+    def _about(self, job: Job, machine: Machine, event: JobEvent) -> bool:
+        """Let an event about a machine happen, unless the job has moved on meanwhile."""
+        now = self._book.jobs[job.number]
+        current = self._machine(now, job.attempt, machine.name)
+        if now.state not in ACTIVE or current is None or current.ended:
+            return False
+        if isinstance(event, MachineReady | MachineRunning) and current.state.value in (
+            event.kind.removeprefix("machine-"),
+            "running",
+        ):
+            return False  # A repeated order, answered again.
+        self.happen(job.number, event)
+        return True
+
+    @staticmethod
+    def _machine(job: Job, attempt: int, name: str) -> Machine | None:
+        if job.attempt != attempt or job.state not in ACTIVE:
+            return None
+        return next((machine for machine in job.machines if machine.name == name), None)
+
+    def _part(self, job: Job, machine: Machine) -> Part:
+        return Part(job.number, job.attempt, machine.name, self._term)
+
+
+def _before_running(job: Job, machine: Machine) -> bool:
+    return machine.state.value == "ready" and job.state in (JobState.RUNNING, JobState.FINISHING)
+
+
+def _too_late(result: object, timeout: float) -> object:
+    raise Timeout(f"It was not clean within {timeout:g} seconds.")

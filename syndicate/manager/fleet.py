@@ -1,0 +1,253 @@
+"""The volunteers: who is there, what each is doing, and whether it still answers."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+import attrs
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from syndicate.domain.errors import NotFound, SyndicateError, Unauthorized, VolunteerLost
+from syndicate.domain.volunteer import Facts, Volunteer, VolunteerState
+from syndicate.wire.interface import Hello, Holding, IVolunteer
+
+log = Logger()
+
+#: Seconds that a volunteer gets no job after it failed to prepare one.
+REST = 60.0
+
+
+@attrs.frozen
+class Patience:
+    """How long to wait for volunteers, in seconds."""
+
+    #: Between two liveness pings, and until an answer must have come.
+    ping: float = 5.0
+    deadline: float = 15.0
+    #: How long a volunteer whose link broke may stay away before its machine counts as lost.
+    grace: float = 30.0
+
+
+@attrs.define(eq=False)
+class Member:
+    """One volunteer, known by its name for as long as the manager runs."""
+
+    name: str
+    facts: Facts
+    boot: str
+    registered_at: float
+    heard_at: float
+    state: VolunteerState = VolunteerState.FREE
+    reason: str = ""
+    link: IVolunteer | None = None
+    session: str = ""
+    holding: Holding | None = None
+    #: Ends its rest, or its absence, or begins the next liveness ping.
+    resting: IDelayedCall | None = None
+    absent: IDelayedCall | None = None
+    pulse: IDelayedCall | None = None
+
+    def view(self) -> Volunteer:
+        """As the scheduler and the pages see it."""
+        return Volunteer(
+            self.name,
+            self.facts,
+            self.state,
+            None if self.holding is None else self.holding.job,
+            None if self.holding is None else self.holding.attempt,
+            self.reason,
+            self.registered_at,
+            self.heard_at,
+        )
+
+    def timers(self) -> tuple[IDelayedCall, ...]:
+        """Its timers that are running."""
+        timers = (self.resting, self.absent, self.pulse)
+        return tuple(timer for timer in timers if timer is not None and timer.active())
+
+
+@attrs.define(eq=False)
+class Fleet:
+    """All volunteers by name.
+
+    :param lost: called with what a volunteer held when it will not come back with it.
+    :param changed: called when a volunteer may have become free.
+    """
+
+    _clock: IReactorTime
+    _patience: Patience
+    _lost: Callable[[Holding, str], None]
+    _changed: Callable[[], None]
+    members: dict[str, Member] = attrs.field(init=False, factory=dict)
+    #: Names of the free ones, the one that has been free longest first.
+    _free: dict[str, None] = attrs.field(init=False, factory=dict)
+    _sessions: dict[str, Member] = attrs.field(init=False, factory=dict)
+
+    def join(self, hello: Hello, link: IVolunteer, wanted: bool) -> Member:
+        """A volunteer has dialled, for the first time or again.
+
+        :param wanted: whether the job still wants what the volunteer holds.
+        """
+        now = self._clock.seconds()
+        member = self.members.get(hello.name)
+        if member is None:
+            member = Member(hello.name, hello.facts, hello.boot, now, now)
+            self.members[hello.name] = member
+        self._unlink(member)
+        before = member.holding
+        if before is not None and before != hello.holding:
+            # Its daemon was started anew, or has given up its part: the machine is gone.
+            member.holding = None
+            self._lost(before, f"{member.name} came back without it.")
+        member.facts, member.boot, member.heard_at = hello.facts, hello.boot, now
+        member.link, member.session = link, secrets.token_urlsafe(24)
+        self._sessions[member.session] = member
+        member.holding = hello.holding
+        if hello.unclean:
+            self._set(member, VolunteerState.QUARANTINED, hello.unclean)
+        elif hello.holding is not None:
+            self._set(member, VolunteerState.BUSY if wanted else VolunteerState.CLEANING)
+        else:
+            self._set(member, VolunteerState.FREE)
+        self._beat(member, link)
+        log.info("{name} joined from {address}.", name=member.name, address=hello.facts.address)
+        return member
+
+    def get(self, name: str) -> Member:
+        """The volunteer of that name.
+
+        :raises NotFound: none such has ever joined.
+        """
+        try:
+            return self.members[name]
+        except KeyError:
+            raise NotFound(f"There is no volunteer {name!r}.") from None
+
+    def link(self, name: str) -> IVolunteer:
+        """The live connection of a volunteer.
+
+        :raises VolunteerLost: it has none at the moment.
+        """
+        member = self.members.get(name)
+        if member is None or member.link is None:
+            raise VolunteerLost(f"{name} is not connected.")
+        return member.link
+
+    def session(self, secret: str) -> Member:
+        """The volunteer whose connection has this session.
+
+        :raises Unauthorized: none has.
+        """
+        member = self._sessions.get(secret)
+        if member is None:
+            raise Unauthorized("This session is over; join again.")
+        return member
+
+    def free(self) -> tuple[Volunteer, ...]:
+        """The volunteers that could take a job now, the one free longest first."""
+        return tuple(self.members[name].view() for name in self._free)
+
+    @property
+    def any_free(self) -> bool:
+        """Whether a volunteer could take a job now."""
+        return bool(self._free)
+
+    def reserve(self, name: str, holding: Holding) -> None:
+        """Give a free volunteer to a job."""
+        member = self.members[name]
+        member.holding = holding
+        self._set(member, VolunteerState.BUSY)
+
+    def cleaning(self, name: str) -> None:
+        """A volunteer was told to give back its job."""
+        self._set(self.members[name], VolunteerState.CLEANING)
+
+    def cleaned(self, name: str, unclean: str = "") -> None:
+        """A volunteer holds nothing any more; or could not remove it all, and why."""
+        member = self.members[name]
+        member.holding = None
+        if unclean:
+            log.error("{name} is quarantined: {why}", name=name, why=unclean)
+            self._set(member, VolunteerState.QUARANTINED, unclean)
+        elif member.link is not None and member.state is not VolunteerState.QUARANTINED:
+            self._set(member, VolunteerState.FREE)
+
+    def rest(self, name: str, reason: str) -> None:
+        """Give a volunteer no job for a while, as it has just failed to prepare one."""
+        member = self.members[name]
+        if member.resting is not None and member.resting.active():
+            member.resting.reset(REST)
+        else:
+            member.resting = self._clock.callLater(REST, self._rested, member)
+        member.reason = f"Rests for a minute: {reason}"
+        self._free.pop(name, None)
+
+    def _rested(self, member: Member) -> None:
+        member.reason = ""
+        self._set(member, member.state)
+
+    def lost(self, link: IVolunteer, reason: str) -> None:
+        """A connection is gone; ignored when a newer one has taken its place."""
+        member = self.members.get(link.name)
+        if member is None or member.link is not link:
+            return
+        self._unlink(member)
+        log.warn("{name} is gone: {reason}", name=member.name, reason=reason)
+        self._set(member, VolunteerState.GONE, reason)
+        member.absent = self._clock.callLater(self._patience.grace, self._give_up, member)
+
+    def close(self) -> None:
+        """Drop all connections and stop all timers."""
+        for member in self.members.values():
+            link = member.link
+            self._unlink(member)
+            for timer in member.timers():
+                timer.cancel()
+            if link is not None:
+                link.drop()
+
+    def _give_up(self, member: Member) -> None:
+        holding, member.holding = member.holding, None
+        if holding is not None:
+            away = self._patience.grace
+            self._lost(holding, f"{member.name} has been away for {away:g} seconds.")
+
+    def _unlink(self, member: Member) -> None:
+        """Forget the present connection, if any; a dead one is dropped, not left behind."""
+        for timer in (member.pulse, member.absent):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._sessions.pop(member.session, None)
+        link, member.link = member.link, None
+        if link is not None:
+            link.drop()
+
+    def _set(self, member: Member, state: VolunteerState, reason: str = "") -> None:
+        member.state = state
+        rests = member.resting is not None and member.resting.active()
+        if not rests:
+            member.reason = reason
+        if state is VolunteerState.FREE and not rests:
+            self._free[member.name] = None
+            self._changed()
+        else:
+            self._free.pop(member.name, None)
+
+    def _beat(self, member: Member, link: IVolunteer) -> None:
+        member.pulse = self._clock.callLater(
+            self._patience.ping, lambda: Deferred.fromCoroutine(self._ping(member, link))
+        )
+
+    async def _ping(self, member: Member, link: IVolunteer) -> None:
+        try:
+            await link.ping().addTimeout(self._patience.deadline, self._clock)
+        except (SyndicateError, TimeoutError):
+            if member.link is link:
+                self.lost(link, f"{member.name} did not answer in time.")
+            return
+        if member.link is link:
+            member.heard_at = self._clock.seconds()
+            self._beat(member, link)

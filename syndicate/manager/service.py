@@ -1,0 +1,346 @@
+"""The manager: takes jobs, gives them volunteers, and answers for both.
+
+One service object decides and authorises; Perspective Broker, the JSON API, and whatever face
+people see are thin ways to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from syndicate.blobs.interface import IBlobStore, ILogStore
+from syndicate.credentials.interface import ITokens, Token
+from syndicate.domain.errors import (
+    Conflict,
+    Forbidden,
+    InvalidJob,
+    WouldWait,
+    WrongVersion,
+)
+from syndicate.domain.events import Placement, Reserved
+from syndicate.domain.job import Job, JobSpec, Limits, Role
+from syndicate.domain.lifecycle import cancel, recover
+from syndicate.domain.scheduler import AFTER_WALL, Census, Occupied, Reserve, Snapshot, fits, plan
+from syndicate.domain.volunteer import VolunteerState
+from syndicate.manager.book import Book
+from syndicate.manager.conductor import Conductor
+from syndicate.manager.feed import Feed
+from syndicate.manager.fleet import Fleet, Patience
+from syndicate.manager.journal import Journal
+from syndicate.manager.source import SourceGate
+from syndicate.plain import from_plain, to_plain
+from syndicate.sandbox.interface import ISourceInspector
+from syndicate.store.interface import ILeadership, IStore, ITerm, Put
+from syndicate.wire.interface import (
+    PROTOCOL,
+    EndReport,
+    Hello,
+    Holding,
+    IFleet,
+    IVolunteer,
+    Welcome,
+)
+
+log = Logger()
+
+
+@attrs.frozen
+class Site:
+    """What the site's operator has decided."""
+
+    cluster: str = "syndicate"
+    patience: Patience = Patience()
+    #: The most that a job may ask for.
+    most: Limits = Limits(
+        wall=24 * 3600.0, memory=64 << 30, pids=32768, files=65536, output=1 << 30, disk=256 << 30
+    )
+    most_machines: int = 1000
+
+
+@attrs.frozen
+class User:
+    """Who asks: what the manager's doors have found out from a token."""
+
+    name: str
+    role: str
+
+    @property
+    def staff(self) -> bool:
+        """Whether all jobs are theirs to steer."""
+        return self.role in ("staff", "operator")
+
+
+@implementer(IFleet)
+@attrs.define(eq=False)
+class Manager(Service):
+    """The manager's service; everything it stands on is given to it."""
+
+    _clock: IReactorTime
+    _store: IStore
+    _leadership: ILeadership
+    blobs: IBlobStore
+    logs: ILogStore
+    _inspector: ISourceInspector
+    tokens: ITokens
+    #: Secrets that were made beside the manager, as ``(secret, role, user)``: it knows them too.
+    _given: tuple[tuple[str, str, str], ...] = ()
+    site: Site = Site()
+    started_at: float = attrs.field(init=False, default=0.0)
+    feed: Feed = attrs.field(init=False, factory=Feed)
+    _term: ITerm | None = attrs.field(init=False, default=None)
+    _journal: Journal = attrs.field(init=False)
+    book: Book = attrs.field(init=False)
+    fleet: Fleet = attrs.field(init=False)
+    _conductor: Conductor = attrs.field(init=False)
+    _gate: SourceGate = attrs.field(init=False)
+    _planning: IDelayedCall | None = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self._gate = SourceGate(self.blobs, self._inspector)
+
+    async def open(self) -> None:
+        """Take the lead, load what is stored, and set right what the last manager left.
+
+        :raises SyndicateError: the store cannot be used; the message says why.
+        """
+        await self._store.open()
+        self._term = await self._leadership.campaign(self.site.cluster)
+        self._journal = Journal(self._store, self._clock, self._term)
+        self.book = Book(self._clock, self._journal, self.feed)
+        self.fleet = Fleet(self._clock, self.site.patience, self._lost, self._plan_soon)
+        self._conductor = Conductor(
+            self._clock, self.book, self.fleet, self._term.number, self._plan_soon
+        )
+        snapshot = await self._store.load()
+        self.book.load(snapshot)
+        self.tokens.add(
+            from_plain(value, Token)
+            for (kind, _), value in snapshot.records.items()
+            if kind == "token"
+        )
+        self.tokens.add(self.tokens.describe(*given) for given in self._given)
+        await self._recover()
+        self.started_at = self._clock.seconds()
+
+    async def _recover(self) -> None:
+        written: list[Deferred[None]] = []
+        for job in list(self.book.jobs.values()):
+            written += [self.book.apply(job.number, event)[1] for event in recover(job)]
+        if written:
+            log.info("{count} events set right what the last manager left.", count=len(written))
+        await gatherResults(written)
+
+    def stopService(self) -> Deferred[None]:
+        """Drop the volunteers, who go on with their jobs, and close the store."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        if self._planning is not None and self._planning.active():
+            self._planning.cancel()
+        if self._term is not None:
+            self.fleet.close()
+            self._journal.close()
+            await self._term.resign()
+        await self._gate.close()
+        await self._store.close()
+
+    # For the faces: what users and staff may do.
+
+    async def submit(
+        self, user: User, token: str, spec: JobSpec, *, no_wait: bool = False
+    ) -> tuple[Job, bool]:
+        """Queue a job.
+
+        :param token: made by the client for this submission; the same one again is answered
+            with the same job.
+        :param no_wait: refuse the job if it cannot start at once.
+        :returns: the job, and whether it is new.
+        :raises InvalidJob: it asks for what cannot be.
+        :raises InvalidSource: its source is not fit.
+        :raises WouldWait: see ``no_wait``.
+        :raises Unavailable: the store takes nothing now.
+        """
+        known = self.book.submitted(user.name, token, spec)
+        if known is not None:
+            return known, False
+        self._check(spec)
+        await self._gate.check(spec.sha256, spec.size)
+        known = self.book.submitted(user.name, token, spec)
+        if known is not None:
+            return known, False
+        if no_wait and (reason := self.waits(spec)):
+            raise WouldWait(f"{reason} Submit without no-wait to queue it.")
+        job = await self.book.submit(user.name, token, spec)
+        self._plan_soon()
+        return job, True
+
+    def _check(self, spec: JobSpec) -> None:
+        most, problems = self.site.most, []
+        if not 1 <= spec.machines <= self.site.most_machines:
+            problems.append(f"machines must be 1 to {self.site.most_machines}, not {spec.machines}")
+        for field in attrs.fields(Limits):
+            asked, allowed = getattr(spec.limits, field.name), getattr(most, field.name)
+            if not 0 < asked <= allowed:
+                problems.append(
+                    f"limits.{field.name} must be over 0 and at most {allowed:g}, not {asked:g}"
+                )
+        if problems:
+            raise InvalidJob("This job cannot be: " + "; ".join(problems) + ".", problems=problems)
+
+    def waits(self, spec: JobSpec) -> str:
+        """Why a job like this could not start now; empty if it could."""
+        trial = Job(number=1 << 62, spec=spec, user="", submitted_at=0.0)
+        snapshot = self.snapshot()
+        queue = (*snapshot.queue, trial)
+        reserved = plan(attrs.evolve(snapshot, queue=queue), self._clock.seconds())
+        if any(reserve.job == trial.number for reserve in reserved):
+            return ""
+        return Census(snapshot).explain(trial, len(snapshot.queue))
+
+    def matching(self, spec: JobSpec) -> list[str]:
+        """Names of the volunteers, free or not, that could be machines of such a job."""
+        return sorted(
+            member.name
+            for member in self.fleet.members.values()
+            if member.state not in (VolunteerState.GONE, VolunteerState.QUARANTINED)
+            and fits(spec.resources, member.facts)
+        )
+
+    async def cancel(self, user: User, number: int) -> Job:
+        """Cancel a job of the user's own, or any as staff; answers when that is durable.
+
+        :raises Forbidden: the job is somebody else's.
+        :raises Conflict: it is finished, or about to be.
+        """
+        job = self.book.get(number)
+        if job.user != user.name and not user.staff:
+            raise Forbidden(f"Job {number} belongs to {job.user}; only staff may cancel it.")
+        event = cancel(job, user.name)
+        if event is None:
+            raise Conflict(f"Job {number} is {job.state.value} already; nothing was changed.")
+        await self._conductor.happen(number, event)
+        return self.book.get(number)
+
+    async def new_token(self, role: str, user: str, expires_at: float | None) -> tuple[str, Token]:
+        """Make a token; its secret is told this once, and not kept.
+
+        :param expires_at: epoch seconds, or None for never.
+        """
+        secret, token = self.tokens.make(role, user, expires_at)
+        await self._journal.write(Put("token", token.id, to_plain(token)), optional=True)
+        self.tokens.add([token])
+        return secret, token
+
+    async def events(self, number: int, after: int, limit: int = 1000) -> list[Any]:
+        """Stored events of a job, as `syndicate.plain.event_to_plain` made them."""
+        self.book.get(number)
+        return await self._store.events(number, after, limit)
+
+    async def health(self) -> dict[str, Any]:
+        """How the store is, and why nothing can be written if so."""
+        return {**attrs.asdict(await self._store.health()), "stalled": self._journal.stalled}
+
+    def snapshot(self) -> Snapshot:
+        """What the scheduler sees now."""
+        now = self._clock.seconds()
+        occupied = []
+        for member in self.fleet.members.values():
+            if member.state is VolunteerState.BUSY and member.holding is not None:
+                job = self.book.jobs.get(member.holding.job)
+                wall = job.spec.limits.wall if job else 0.0
+                since = (job and job.started_at) or now
+                occupied.append(Occupied(member.view(), since + wall + AFTER_WALL))
+            elif member.state is VolunteerState.CLEANING:
+                occupied.append(Occupied(member.view(), now + AFTER_WALL))
+        return Snapshot(self.book.queue(), self.fleet.free(), tuple(occupied))
+
+    # For the wire: what volunteers may do.
+
+    def welcome(self, hello: Hello, link: IVolunteer) -> Welcome:
+        """See `IFleet.welcome`."""
+        assert self._term is not None
+        if hello.protocol != PROTOCOL:
+            older = "volunteer" if hello.protocol < PROTOCOL else "manager"
+            raise WrongVersion(
+                f"The manager speaks protocol {PROTOCOL}, the volunteer {hello.name} "
+                f"{hello.protocol}; upgrade the {older}."
+            )
+        wanted = hello.holding is not None and self._conductor.wants(hello.holding, hello.name)
+        member = self.fleet.join(hello, link, wanted)
+        if wanted and hello.holding is not None:
+            self._conductor.returned(hello.holding)
+        return Welcome(
+            PROTOCOL,
+            self.site.cluster,
+            self._term.number,
+            member.session,
+            self.site.patience.ping,
+            self.site.patience.deadline,
+            release=hello.holding is not None and not wanted,
+        )
+
+    def ended(self, name: str, report: EndReport) -> Deferred[None]:
+        """See `IFleet.ended`."""
+        return self._conductor.ended(name, report)
+
+    def clean(self, name: str, unclean: str) -> Deferred[None]:
+        """See `IFleet.clean`."""
+        holding = self.fleet.get(name).holding
+        self.fleet.cleaned(name, unclean)
+        if holding is not None:
+            self._conductor.stopped(holding)
+        done: Deferred[None] = Deferred()
+        done.callback(None)
+        return done
+
+    def lost(self, link: IVolunteer, reason: str) -> None:
+        """See `IFleet.lost`."""
+        self.fleet.lost(link, reason)
+
+    def allocated(self, volunteer: str, number: int, attempt: int, machine: str) -> bool:
+        """Whether a machine of that attempt is that volunteer's, so that it may send its log."""
+        job = self.book.jobs.get(number)
+        return job is not None and any(
+            m.name == machine and m.volunteer == volunteer and job.attempt == attempt
+            for m in job.machines
+        )
+
+    def _lost(self, holding: Holding, reason: str) -> None:
+        self._conductor.lost(holding, reason)
+
+    # The scheduler's turn.
+
+    def _plan_soon(self) -> None:
+        if self._planning is None or not self._planning.active():
+            self._planning = self._clock.callLater(0, self._plan)
+
+    def _plan(self) -> None:
+        if self._journal.stalled or not (self.book.waiting and self.fleet.any_free):
+            return
+        for reserve in plan(self.snapshot(), self._clock.seconds()):
+            self._reserve(reserve)
+
+    def _reserve(self, reserve: Reserve) -> None:
+        job = self.book.jobs[reserve.job]
+        placements = tuple(
+            Placement(
+                Role.SLAVE if index else Role.MASTER,
+                max(index - 1, 0),
+                volunteer.name,
+                volunteer.facts.address,
+            )
+            for index, volunteer in enumerate(reserve.volunteers)
+        )
+        attempt = job.attempt + 1
+        for placement in placements:
+            name = "master" if placement.role is Role.MASTER else f"slave[{placement.index}]"
+            self.fleet.reserve(placement.volunteer, Holding(job.number, attempt, name))
+        self._conductor.happen(job.number, Reserved(attempt, placements))

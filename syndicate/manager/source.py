@@ -1,0 +1,71 @@
+"""Whether a source is fit for a job: found out once for each tarball, before anything waits."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from syndicate.blobs.interface import IBlobStore
+from syndicate.domain import makefile
+from syndicate.domain.errors import InvalidSource, NotFound
+from syndicate.domain.job import Role
+from syndicate.sandbox.interface import ISourceInspector
+
+#: How many verdicts on tarballs are remembered.
+REMEMBERED = 10_000
+
+TARGETS = tuple(role.value for role in Role)
+
+
+@attrs.define(eq=False)
+class SourceGate:
+    """Lets through sources that unpack safely and whose Makefile has the targets."""
+
+    _blobs: IBlobStore
+    _inspector: ISourceInspector
+    _known: OrderedDict[str, str] = attrs.field(init=False, factory=OrderedDict)
+
+    async def check(self, sha256: str, size: int) -> None:
+        """Raise what is wrong with a source.
+
+        :raises InvalidSource: it is not held, has another size, will not be unpacked, or its
+            Makefile surely lacks a target.
+        """
+        held = self._blobs.size(sha256)
+        if held is None:
+            raise InvalidSource(
+                f"The manager does not hold the source {sha256[:12]}…; upload it first."
+            )
+        if held != size:
+            raise InvalidSource(f"The source has {held} bytes, not {size}; pack it again.")
+        problem = self._known.get(sha256)
+        if problem is None:
+            problem = await self._inspect(self._blobs.path(sha256))
+            self._known[sha256] = problem
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        if problem:
+            raise InvalidSource(problem)
+
+    async def _inspect(self, path: Path) -> str:
+        try:
+            facts = await self._inspector.inspect(path)
+        except InvalidSource as error:
+            return str(error)
+        except NotFound as error:
+            raise InvalidSource(f"The source went away while it was read: {error}") from error
+        lacking = makefile.missing(facts.makefile, TARGETS)
+        if lacking:
+            names = " and ".join(repr(name) for name in lacking)
+            return (
+                f"The Makefile has no target {names}; a job needs 'master' and 'slave'. "
+                "Add what is missing and submit again."
+            )
+        return ""
+
+    def close(self) -> Deferred[None]:
+        """End the inspector."""
+        return self._inspector.close()

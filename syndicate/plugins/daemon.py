@@ -1,0 +1,106 @@
+"""What both daemons' makers share: options, and opening once the reactor runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python import usage
+
+from syndicate.domain.errors import SyndicateError
+
+log = Logger()
+
+Config = TypeVar("Config")
+
+
+class ConfigOptions(usage.Options):
+    """``--config FILE``."""
+
+    optParameters = [["config", "c", None, "The TOML file to be told by; see etc/."]]  # noqa: RUF012
+
+    def postOptions(self) -> None:
+        """A daemon without its file would serve defaults that nobody asked for."""
+        if self["config"] is None:
+            raise usage.UsageError("Say which configuration to use: --config FILE.")
+
+
+def load(options: Any, read: Callable[[Path], Config]) -> Config:
+    """The configuration; mistakes end the start with a message, not with a traceback."""
+    try:
+        return read(Path(options["config"]))
+    except SyndicateError as error:
+        raise SystemExit(str(error)) from None
+
+
+class Opens(Protocol):
+    """A service with parts that are opened before it starts."""
+
+    def open(self) -> Awaitable[None]:
+        """Open them."""
+
+
+class Daemon(Service):
+    """Opens a service once the reactor runs, then starts it, and the services that need it open.
+
+    A failure to open ends the process with exit code 1, said on standard error.
+
+    :param inner: the service with ``open``.
+    :param serve: called once it is open; what must not be reachable before, such as listening.
+    """
+
+    def __init__(
+        self, reactor: Any, name: str, inner: Any, serve: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._reactor, self._name, self._inner, self._serve = reactor, name, inner, serve
+        self._opening: Deferred[None] | None = None
+        self._after: list[IService] = []
+
+    def startService(self) -> None:
+        """Begin to open."""
+        super().startService()
+        self._opening = Deferred.fromCoroutine(self._open())
+
+    async def _open(self) -> None:
+        try:
+            await self._inner.open()
+            self._inner.startService()
+            await self._serve()
+        except (SyndicateError, OSError) as error:
+            log.critical("{name} cannot start: {why}", name=self._name, why=str(error))
+            self._give_up(str(error))
+        except Exception as error:  # noqa: BLE001  (the edge of the daemon: logged whole)
+            log.failure("{name} cannot start", name=self._name)
+            self._give_up(repr(error))
+
+    def _give_up(self, why: str) -> None:
+        # The log may be a file that nobody is looking at yet.
+        sys.stderr.write(f"{self._name} cannot start: {why}\n")
+        self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        self._reactor.callWhenRunning(self._reactor.stop)
+
+    def before_close(self, service: IService) -> None:
+        """Stop this service too, before the inner one."""
+        service.startService()
+        self._after.append(service)
+
+    def stopService(self) -> Deferred[None]:
+        """Close what was opened, the last first."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        while self._after:
+            await _maybe(self._after.pop().stopService())
+        await _maybe(self._inner.stopService())
+
+
+async def _maybe(stopping: Deferred[object] | None) -> None:
+    if stopping is not None:
+        await stopping

@@ -1,0 +1,137 @@
+"""Makes the manager's service: ``twistd syndicate-manager --config FILE``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.application.internet import StreamServerEndpointService
+from twisted.application.service import IService
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.ssl import CertificateOptions, PrivateCertificate, TLSVersion
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from syndicate.api.access import Access
+from syndicate.api.app import Api
+from syndicate.api.site import make_site
+from syndicate.blobs.files import FileBlobStore
+from syndicate.blobs.logs import FileLogStore
+from syndicate.config import ManagerConfig, load_manager
+from syndicate.credentials.authority import Authority, ensure_authority
+from syndicate.credentials.registry import TokenRegistry
+from syndicate.credentials.tokens import new_secret
+from syndicate.domain.job import Limits
+from syndicate.manager.fleet import Patience
+from syndicate.manager.service import Manager, Site
+from syndicate.plugins.daemon import ConfigOptions, Daemon, load
+from syndicate.sandbox.inspector import LauncherInspector
+from syndicate.sandbox.interface import SourceRules
+from syndicate.store.sqlite import SqliteLeadership, SqliteStore
+from syndicate.wire.pb.server import DoorFactory
+
+log = Logger()
+
+#: Bytes that frames and marks add to a log at the most, beside the output itself.
+LOG_MARGIN = 1.5
+
+#: Tokens made at first start: file below ``tokens/``, role, user.
+FIRST_TOKENS = (("join", "volunteer", "volunteer"), ("staff", "staff", "staff"))
+
+
+class Options(ConfigOptions):
+    """Options of the manager."""
+
+
+def makeService(options: Any) -> IService:
+    """The manager's service, as its configuration wants it."""
+    from twisted.internet import reactor
+
+    return make_manager(reactor, load(options, load_manager))
+
+
+def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
+    """A manager of real parts; authority, certificates and first tokens are made when missing."""
+    listening, state = config.manager, config.manager.state
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    authority = ensure_authority(state / "authority", listening.names)
+    store = SqliteStore(reactor, state)
+    blobs = FileBlobStore(state / "blobs", config.maxima.source, reactor)
+    manager = Manager(
+        reactor,
+        store,
+        SqliteLeadership(store),
+        blobs,
+        FileLogStore(state / "logs", int(config.maxima.output * LOG_MARGIN)),
+        LauncherInspector(reactor, state / "inspect", SourceRules(unpacked=config.maxima.unpacked)),
+        TokenRegistry(reactor),
+        tuple(
+            (_first_secret(state / "tokens" / name), role, user)
+            for name, role, user in FIRST_TOKENS
+        ),
+        _site(config),
+    )
+
+    async def serve() -> None:
+        access = Access(reactor, manager)
+        doors: tuple[tuple[int, IProtocolFactory], ...] = (
+            (listening.wire_port, DoorFactory(reactor, manager.tokens, manager)),
+            (listening.api_port, make_site(reactor, Api(reactor, manager, access), access, blobs)),
+        )
+        for port, factory in doors:
+            endpoint = TCP4ServerEndpoint(reactor, port, backlog=1024, interface=listening.address)
+            service = StreamServerEndpointService(endpoint, _over_tls(authority, factory))
+            service._raiseSynchronously = True
+            daemon.before_close(service)
+        log.info(
+            "Manager is ready: volunteers at {address}:{wire}, people at {address}:{api}.",
+            address=listening.address,
+            wire=listening.wire_port,
+            api=listening.api_port,
+        )
+
+    daemon = Daemon(reactor, "The manager", manager, serve)
+    return daemon
+
+
+def _over_tls(authority: Authority, factory: IProtocolFactory) -> IProtocolFactory:
+    certificate = PrivateCertificate.loadPEM(
+        authority.certificate_file.read_bytes() + authority.key_file.read_bytes()
+    )
+    context = CertificateOptions(
+        privateKey=certificate.privateKey.original,
+        certificate=certificate.original,
+        raiseMinimumTo=TLSVersion.TLSv1_2,
+    )
+    return TLSMemoryBIOFactory(context, False, factory)
+
+
+def _first_secret(path: Path) -> str:
+    """The secret in a file that only its owner can read; made when missing."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        draft = path.with_suffix(".new")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(new_secret() + "\n")
+        draft.rename(path)
+    return path.read_text("ascii").strip()
+
+
+def _site(config: ManagerConfig) -> Site:
+    maxima = config.maxima
+    return Site(
+        config.manager.cluster,
+        Patience(**attrs.asdict(config.liveness)),
+        Limits(
+            wall=maxima.wall,
+            memory=maxima.memory,
+            pids=maxima.pids,
+            files=maxima.files,
+            output=maxima.output,
+            disk=maxima.disk,
+        ),
+        maxima.machines,
+    )

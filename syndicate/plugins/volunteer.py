@@ -1,0 +1,129 @@
+"""Makes the volunteer's service: ``twistd syndicate-volunteer --config FILE``."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import socket
+from pathlib import Path
+from typing import Any
+
+import psutil
+import twisted
+from twisted.application.service import IService
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+
+from syndicate import __version__
+from syndicate.blobs.files import FileBlobStore
+from syndicate.blobs.transfer import HttpsTransfer
+from syndicate.config import Registration, VolunteerConfig, load_volunteer
+from syndicate.credentials.authority import SERVER_NAME
+from syndicate.domain.errors import Invalid
+from syndicate.domain.volunteer import Facts
+from syndicate.plugins.daemon import ConfigOptions, Daemon, load
+from syndicate.sandbox.chroot import ChrootSandbox
+from syndicate.sandbox.interface import SandboxFacts
+from syndicate.volunteer.service import Session, Volunteer
+from syndicate.wire.interface import IWorker
+from syndicate.wire.pb.client import ManagerDialler
+
+#: Bytes of the largest source that a volunteer's cache takes.
+LARGEST_SOURCE = 64 << 30
+
+
+class Options(ConfigOptions):
+    """Options of the volunteer."""
+
+
+def makeService(options: Any) -> IService:
+    """The volunteer's service, as its configuration wants it."""
+    from twisted.internet import reactor
+
+    return make_volunteer(reactor, load(options, load_volunteer))
+
+
+def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
+    """A volunteer of real parts.
+
+    :raises SystemExit: its credentials cannot be read.
+    """
+    who = config.volunteer
+    who.state.mkdir(mode=0o711, parents=True, exist_ok=True)
+    session = Session()
+    volunteer = Volunteer(
+        reactor,
+        who.name,
+        functools.partial(_facts, who),
+        ChrootSandbox(
+            reactor,
+            who.state,
+            who.name,
+            config.sandbox.uids,
+            config.sandbox.mode,
+            config.sandbox.resolv_conf,
+        ),
+        FileBlobStore(who.state / "cache", LARGEST_SOURCE, reactor),
+        HttpsTransfer(
+            reactor, who.manager, who.api_port, who.authority, lambda: session.token, reactor
+        ),
+        session,
+        who.state / "spool",
+        functools.partial(_dialler, reactor, who),
+        config.cache.size,
+    )
+
+    async def serve() -> None:
+        """Nothing listens: the volunteer dials."""
+
+    return Daemon(reactor, f"Volunteer {who.name}", volunteer, serve)
+
+
+def _dialler(reactor: Any, who: Registration, worker: IWorker) -> ManagerDialler:
+    try:
+        authority = Certificate.loadPEM(who.authority.read_bytes())
+    except OSError as error:
+        raise Invalid(f"The authority {who.authority} cannot be read: {error.strerror}.") from error
+    context = optionsForClientTLS(SERVER_NAME, trustRoot=trustRootFromCertificates([authority]))
+    endpoint = wrapClientTLS(context, HostnameEndpoint(reactor, who.manager, who.wire_port))
+    return ManagerDialler(
+        reactor, endpoint, worker, functools.partial(_secret, who.join_token_file)
+    )
+
+
+def _secret(path: Path) -> str:
+    try:
+        return path.read_text("ascii").strip()
+    except OSError as error:
+        raise Invalid(f"The join token {path} cannot be read: {error.strerror}.") from error
+
+
+def _facts(who: Registration, sandbox: SandboxFacts) -> Facts:
+    return Facts(
+        address=who.address or _address_towards(who.manager),
+        cores=len(os.sched_getaffinity(0)),
+        memory=psutil.virtual_memory().total,
+        arch=platform.machine(),
+        kernel=platform.release(),
+        sandbox=sandbox.mode,
+        enforced=sandbox.enforced,
+        versions=(
+            ("syndicate", __version__),
+            ("python", platform.python_version()),
+            ("twisted", twisted.__version__),
+        ),
+    )
+
+
+def _address_towards(host: str) -> str:
+    """The address of ours that packets to a host leave from; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))
+        except OSError as error:
+            raise Invalid(
+                f"No route to the manager {host!r}: {error.strerror}. Check [volunteer] manager, "
+                "or set [volunteer] address."
+            ) from error
+        return str(probe.getsockname()[0])

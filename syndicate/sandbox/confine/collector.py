@@ -1,0 +1,139 @@
+"""Writing the files that a job leaves into a tarball."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+
+from syndicate.sandbox.confine import channel
+from syndicate.sandbox.patterns import expression_of
+from syndicate.sandbox.tarstream import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_BLOCK = 512
+_CHUNK = 1 << 18
+#: Deeper directories than that are not looked into.
+_DEEPEST = 100
+
+
+def collect(target: int, patterns: list[str], limit: int) -> Callable[[], None]:
+    """Prepare to collect; what is returned does it, below the root directory of then.
+
+    Only regular files are taken, only directories are walked through, and no link is followed, so
+    nothing from elsewhere can come in.
+
+    :param target: a descriptor to write to.
+    :param limit: bytes that the tarball may have.
+    """
+    wanted = re.compile("|".join(expression_of(pattern) for pattern in patterns) or r"(?!)")
+
+    def work() -> None:
+        writer = _Writer(target, limit)
+        for path in _files(""):
+            if wanted.fullmatch(path):
+                writer.add(path)
+        channel.say("done", writer.finish())
+
+    return work
+
+
+def _files(directory: str, depth: int = 0) -> Iterator[str]:
+    """The paths of all regular files, sorted within each directory."""
+    try:
+        with os.scandir(f"/{directory}") as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError:  # one that the job's user may not read
+        return
+    for entry in found:
+        path = f"{directory}/{entry.name}" if directory else entry.name
+        if entry.is_file(follow_symlinks=False):
+            yield path
+        elif entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
+            yield from _files(path, depth + 1)
+
+
+class _Writer:
+    """A tarball in the pax format being written."""
+
+    def __init__(self, target: int, limit: int) -> None:
+        self._target = target
+        self._limit = limit
+        self._written = 0
+
+    def add(self, path: str) -> None:
+        """Add a file; one that its owner may not read is left out."""
+        try:
+            file = os.open(f"/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return
+        try:
+            status = os.fstat(file)
+            if stat.S_ISREG(status.st_mode):
+                self._add_open(path, file, status)
+        finally:
+            os.close(file)
+
+    def _add_open(self, path: str, file: int, status: os.stat_result) -> None:
+        name = os.fsencode(path)
+        if len(name) > 100 or status.st_size >= 8 << 30:
+            records = _record(b"path", name) + _record(b"size", b"%d" % status.st_size)
+            self._write(_header(b"./PaxHeaders/file", len(records), 0o644, 0, b"x"))
+            self._write_padded(records)
+        mtime = max(int(status.st_mtime), 0)
+        self._write(_header(name[:100], status.st_size, status.st_mode & 0o777, mtime, b"0"))
+        left = status.st_size
+        while left and (data := os.read(file, min(left, _CHUNK))):
+            left -= len(data)
+            self._write(data)
+        self._write(bytes(left + -status.st_size % _BLOCK))
+
+    def finish(self) -> int:
+        """End the tarball; nothing at all is written if there was no file. Returns its size."""
+        if self._written:
+            self._write(bytes(2 * _BLOCK))
+        return self._written
+
+    def _write_padded(self, data: bytes) -> None:
+        self._write(data + bytes(-len(data) % _BLOCK))
+
+    def _write(self, data: bytes) -> None:
+        self._written += len(data)
+        if self._written > self._limit:
+            raise Refused(
+                f"The outputs are more than {self._limit >> 20} MiB, the size of the machine's "
+                "disk (a file with holes counts in full): name fewer files in 'outputs'."
+            )
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._target, rest) :]
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """One record of a pax header, which begins with its own length."""
+    length = len(key) + len(value) + 3
+    while length != len(b"%d %s=%s\n" % (length, key, value)):
+        length = len(b"%d %s=%s\n" % (length, key, value))
+    return b"%d %s=%s\n" % (length, key, value)
+
+
+def _header(name: bytes, size: int, mode: int, mtime: int, kind: bytes) -> bytes:
+    size %= 8 << 30  # where that is not enough, a pax header goes before
+    fields = (
+        name.ljust(100, b"\0"),
+        b"%07o\0" % mode,
+        b"%07o\0" % 0,
+        b"%07o\0" % 0,
+        b"%011o\0" % size,
+        b"%011o\0" % mtime,
+        b" " * 8,
+        kind,
+        bytes(100),
+        b"ustar\0" + b"00",
+        bytes(247),
+    )
+    block = b"".join(fields)
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]

@@ -1,0 +1,119 @@
+"""The disks of machines: each a sparse ext4 image of just the size that the job may fill.
+
+Making a file system takes a program and some ten milliseconds, so one is made for each size and
+copied from then on; a fresh copy takes about one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import cast
+
+from twisted.internet.utils import getProcessOutputAndValue
+
+from syndicate.domain.errors import SandboxFailed, StorageFull
+from syndicate.domain.quantities import say_size
+from syndicate.sandbox.spares import IHostReactor
+
+#: A smaller file system cannot be made.
+SMALLEST = 4 << 20
+#: Room on the host's disk to be left for others.
+_MARGIN = 32 << 20
+#: How many templates are kept.
+_TEMPLATES = 4
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FEATURES = "^has_journal,^resize_inode,extent,sparse_super,uninit_bg"
+
+
+class Disks:
+    """Makes disks.
+
+    :param directory: where the templates are kept.
+    :param images: whether to make images; else a disk is a plain directory without a cap.
+    """
+
+    def __init__(self, reactor: IHostReactor, directory: Path, images: bool = True) -> None:
+        self._reactor = reactor
+        self._directory = directory
+        self.images = images
+
+    @staticmethod
+    def problem() -> str | None:
+        """What keeps this host from having images, if something does."""
+        if not os.path.exists("/dev/loop-control"):
+            return "there is no /dev/loop-control: load the kernel module 'loop'"
+        if not shutil.which("mkfs.ext4", path=_SYSTEM_PATH):
+            return "there is no mkfs.ext4: install e2fsprogs"
+        return None
+
+    def check_room(self, size: int) -> None:
+        """Look whether the host's disk can hold a full disk of that size.
+
+        :raises StorageFull: if not.
+        """
+        free = shutil.disk_usage(self._directory).free
+        if free < size + _MARGIN:
+            raise StorageFull(
+                f"The volunteer's disk has {say_size(free)} free at {self._directory}, but the "
+                f"job's machine may fill {say_size(size)}. Free some, or submit with a smaller "
+                "disk limit."
+            )
+
+    async def make(self, place: Path, size: int) -> Path | None:
+        """Make a fresh disk: the image ``place.img``, or the empty directory ``place``.
+
+        :returns: the image, if it is one.
+        """
+        if not self.images:
+            place.mkdir(mode=0o700)
+            return None
+        size = max(size, SMALLEST)
+        template = self._directory / f"{size}.ext4"
+        if not template.exists():
+            await self._make_template(template, size)
+        image = place.with_suffix(".img")
+        _copy_sparse(template, image)
+        os.utime(template)
+        return image
+
+    async def _make_template(self, template: Path, size: int) -> None:
+        half_made = template.with_suffix(f".{os.urandom(4).hex()}")
+        program = cast(str, shutil.which("mkfs.ext4", path=_SYSTEM_PATH))
+        arguments = ["-q", "-F", "-m", "0", "-O", _FEATURES, "-E", "lazy_itable_init=1,nodiscard"]
+        try:
+            with open(half_made, "xb") as file:
+                file.truncate(size)
+            said, error, code = await getProcessOutputAndValue(
+                program, [*arguments, str(half_made)], env={}, path="/", reactor=self._reactor
+            )
+            if code:
+                text = (error or said).decode("utf-8", "replace").strip()
+                raise SandboxFailed(f"No file system could be made for the job's disk: {text}")
+            half_made.rename(template)
+        finally:
+            half_made.unlink(missing_ok=True)
+        kept = sorted(self._directory.glob("*.ext4"), key=lambda path: path.stat().st_mtime)
+        for old in kept[:-_TEMPLATES]:
+            old.unlink(missing_ok=True)
+
+
+def _copy_sparse(source: Path, target: Path) -> None:
+    """Copy a file without its holes."""
+    with open(source, "rb") as old, open(target, "xb") as new:
+        size = os.fstat(old.fileno()).st_size
+        new.truncate(size)
+        at = 0
+        while True:
+            try:
+                start = os.lseek(old.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole is left
+                    return
+                raise
+            at = os.lseek(old.fileno(), start, os.SEEK_HOLE)
+            os.lseek(new.fileno(), start, os.SEEK_SET)
+            while start < at:
+                start += os.sendfile(new.fileno(), old.fileno(), start, at - start)

@@ -1,0 +1,135 @@
+"""One program running in an enclosure: its output, its limits, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from zope.interface import implementer
+
+from syndicate.domain.errors import SandboxFailed
+from syndicate.domain.job import Limits
+from syndicate.sandbox.cgroups import OomWatch
+from syndicate.sandbox.interface import Exit, IRun, Output
+from syndicate.sandbox.orders import RunOrder
+from syndicate.sandbox.spares import End, IHostReactor, Launcher, Launchers, failure_of
+
+
+@implementer(IRun)
+class Run:
+    """A run is an errand of a launcher.
+
+    :param when_over: called at the end, before anybody who waits.
+    """
+
+    def __init__(
+        self,
+        reactor: IHostReactor,
+        limits: Limits,
+        output: Output,
+        when_over: Callable[[], None],
+    ) -> None:
+        self._reactor = reactor
+        self._limits = limits
+        self._output = output
+        self._when_over = when_over
+        self._launcher: Launcher | None = None
+        self._room = limits.output
+        self._limit: str | None = None
+        self._kill_wanted = False
+        self._wall: IDelayedCall | None = None
+        self._memory: OomWatch | None = None
+        self._problem: list[str] = []
+        self._said: Exit | None = None
+        self._exit: Exit | None = None
+        self._waiters: list[Deferred[Exit]] = []
+        #: Fires with this run once its program has been executed.
+        self.executed: Deferred[IRun] = Deferred()
+
+    def begin(self, launchers: Launchers, order: RunOrder) -> None:
+        """Have a launcher start it."""
+        self._launcher = launcher = launchers.take()
+        launcher.group.set(self._limits)
+        self._memory = launcher.group.watch(lambda: self.overstep("memory"), self._reactor)
+        launcher.give(order, self)
+
+    @property
+    def groups(self) -> list[Path]:
+        """The control groups it is in."""
+        return list(self._launcher.group.places) if self._launcher else []
+
+    def kill(self) -> Deferred[Exit]:
+        if self._exit is None and not self._kill_wanted:
+            self._kill_wanted = True
+            self._end()
+        return self.wait()
+
+    def wait(self) -> Deferred[Exit]:
+        waiter: Deferred[Exit] = Deferred(self._waiters.remove)
+        if self._exit is not None:
+            waiter.callback(self._exit)
+        else:
+            self._waiters.append(waiter)
+        return waiter
+
+    def overstep(self, limit: str) -> None:
+        """End it, as it went over that limit."""
+        if self._exit is None and self._limit is None:
+            self._limit = limit
+            self._end()
+
+    def reported(self, words: list[str]) -> None:
+        if words[0] == "executed":
+            self._wall = self._reactor.callLater(self._limits.wall, self.overstep, "wall")
+            self.executed.callback(self)
+        elif words[0] == "ended":
+            number = int(words[2])
+            self._said = Exit(code=number) if words[1] == "code" else Exit(signal=number)
+        else:
+            self._problem = words
+
+    def printed(self, stream: int, data: bytes) -> None:
+        fits = data[: self._room]
+        self._room -= len(fits)
+        if fits:
+            self._output(stream, fits)
+        if len(fits) < len(data):
+            self.overstep("output")
+            if self._launcher:
+                self._launcher.mute()
+
+    def ended(self, end: End) -> None:
+        if self._wall and self._wall.active():
+            self._wall.cancel()
+        if self._memory:
+            self._memory.close()
+        if end.out_of_memory and self._limit is None:
+            self._limit = "memory"
+        self._exit = self._how(end)
+        self._when_over()
+        if not self.executed.called:
+            self.executed.errback(self._not_executed(end))
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(self._exit)
+
+    def _end(self) -> None:
+        if self._launcher:
+            self._launcher.terminate()
+
+    def _how(self, end: End) -> Exit:
+        killed = self._kill_wanted and self._said is None
+        if self._said:
+            how = self._said
+        elif end.signal is not None:
+            how = Exit(signal=end.signal)
+        else:
+            how = Exit(problem=str(failure_of(self._problem, end)))
+        return Exit(how.code, how.signal, how.problem, self._limit, killed)
+
+    def _not_executed(self, end: End) -> SandboxFailed:
+        if self._kill_wanted:
+            return SandboxFailed("The program was killed before it had been started.")
+        return SandboxFailed(str(failure_of(self._problem, end)))

@@ -1,0 +1,113 @@
+"""The tables of a state database, and the steps that bring an older one up to date.
+
+``PRAGMA user_version`` holds the format: how many of the steps have been taken. A step is never
+changed once it was released; a new format is a new step at the end.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from syndicate.domain.errors import Corrupt
+
+#: Step ``n`` (from 1) makes format ``n`` out of format ``n - 1``.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # Values are JSON; `pos` is the position of the batch that set the record last.
+        """CREATE TABLE record (
+            kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, pos INTEGER NOT NULL,
+            PRIMARY KEY (kind, key)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE event (
+            job INTEGER NOT NULL, n INTEGER NOT NULL, value TEXT NOT NULL,
+            PRIMARY KEY (job, n)
+        ) WITHOUT ROWID""",
+        # The batches written last, for writers that had no answer.
+        "CREATE TABLE applied (pos INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE)",
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+        "INSERT INTO meta VALUES ('term', 0), ('position', 0)",
+    ),
+)
+
+#: Marks a database as ours ("synd").
+APPLICATION = 0x73796E64
+
+
+def connect(path: Path, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) -> sqlite3.Connection:
+    """Open a state database, new or not, check it, and bring it to the last format.
+
+    The connection belongs to the calling thread and begins no transactions of itself.
+
+    :raises Corrupt: it is damaged, of a newer format, or somebody else's.
+    :raises sqlite3.Error: what else may go wrong.
+    """
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        _check(connection, path, len(migrations))
+        # The order matters: a new file's journal mode is set before anything is written to it.
+        connection.execute("PRAGMA journal_mode = WAL")
+        # A commit returns once it is on the disk.
+        connection.execute("PRAGMA synchronous = FULL")
+        _migrate(connection, migrations)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path, newest: int) -> None:
+    try:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (present,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if is_corrupt(error):
+            raise damaged(path, str(error)) from error
+        raise
+    if application != APPLICATION and (tables or application or present):
+        raise Corrupt(
+            f"{path} is a database of another program; nothing was changed. "
+            "Move it away, or start with another state directory."
+        )
+    if present > newest:
+        raise Corrupt(
+            f"{path} has format {present}; this version of Syndicate knows {newest} and older. "
+            "Nothing was changed. Install the newer version again, or restore the copy made "
+            "before the upgrade.",
+            format=present,
+        )
+    if verdict != "ok":
+        raise damaged(path, verdict)
+
+
+def is_corrupt(error: sqlite3.Error) -> bool:
+    """Whether an error tells of damage to the file itself."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def damaged(path: Path, what: str) -> Corrupt:
+    """The error for a database that is not what was written."""
+    return Corrupt(
+        f"The database {path} is damaged ({what}). Stop the manager, keep the file and its "
+        "-wal and -shm for a look into the cause, and restore them from a copy."
+    )
+
+
+def _migrate(connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...]) -> None:
+    (present,) = connection.execute("PRAGMA user_version").fetchone()
+    for number, statements in enumerate(migrations[present:], present + 1):
+        # All of a step or nothing, the mark that it was taken included.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise

@@ -1,0 +1,229 @@
+"""What the SQLite store does with its database; all of it on the store's own thread."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from syndicate.domain.errors import Corrupt, StorageFull, SyndicateError, Unavailable
+from syndicate.store.encoding import REMEMBERED, Encoded, decode, exists, fenced
+from syndicate.store.interface import Append, Create, Delete, Plain, Put, Snapshot
+from syndicate.store.schema import MIGRATIONS, connect, damaged, is_corrupt
+from syndicate.store.state_directory import (
+    DirectoryLock,
+    make_durable_directory,
+    sync_directory,
+)
+
+DATABASE = "state.db"
+
+#: Free bytes on the disk below which a failed write is taken for a full disk: SQLite reports
+#: some of them (of its shared memory, for one) as mere input/output errors.
+NO_ROOM = 256 << 10
+
+_PUT = "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)"
+_CREATE = "INSERT INTO record VALUES (?, ?, ?, ?)"
+_DELETE = "DELETE FROM record WHERE kind = ? AND key = ?"
+_APPEND = "INSERT INTO event VALUES (?, ?, ?)"
+
+
+@attrs.define(eq=False)
+class Tables:
+    """An open database, and the lock on its directory."""
+
+    path: Path
+    _lock: DirectoryLock
+    _connection: sqlite3.Connection
+    position: int
+    #: The present term; 0 when nobody leads.
+    term: int = 0
+    #: Why the last write failed; empty if it did not.
+    problem: str = ""
+
+    @classmethod
+    def open(cls, directory: Path, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) -> Tables:
+        """Take hold of a state directory and its database.
+
+        :raises SyndicateError: see `IStore.open`.
+        """
+        make_durable_directory(directory)
+        path = directory / DATABASE
+        lock = DirectoryLock.take(directory)
+        try:
+            connection = connect(path, migrations)
+            sync_directory(directory)
+            position = _meta(connection, "position")
+        except sqlite3.Error as error:
+            lock.release()
+            raise failure(path, error) from error
+        except BaseException:
+            lock.release()
+            raise
+        return cls(path, lock, connection, position)
+
+    def close(self) -> None:
+        """Let go of the database and the directory."""
+        try:
+            self._connection.close()
+        finally:
+            self._lock.release()
+
+    def write(self, batches: Sequence[Encoded]) -> list[int | SyndicateError]:
+        """Write batches in one transaction; one that fails leaves the others alone.
+
+        :returns: for each its position or its error.
+        :raises SyndicateError: the whole of it failed, and nothing was written.
+        """
+        before = position = self.position
+        outcomes: list[int | SyndicateError] = []
+        with self._transaction():
+            for batch in batches:
+                outcome = self._attempt(batch, position + 1)
+                position = max(position, outcome if isinstance(outcome, int) else 0)
+                outcomes.append(outcome)
+            if position > before:
+                self._set_meta("position", position)
+                self._execute("DELETE FROM applied WHERE pos <= ?", (position - REMEMBERED,))
+        self.position = position
+        return outcomes
+
+    def _attempt(self, batch: Encoded, position: int) -> int | SyndicateError:
+        if batch.term != self.term or not self.term:
+            return fenced(batch.term, self.term)
+        known = self.resolve(batch.id)
+        if known is not None:
+            return known
+        self._execute("SAVEPOINT batch")
+        try:
+            self._apply(batch, position)
+        except SyndicateError as error:
+            self._execute("ROLLBACK TO batch")
+            self._execute("RELEASE batch")
+            return error
+        self._execute("RELEASE batch")
+        return position
+
+    def _apply(self, batch: Encoded, position: int) -> None:
+        for operation, value in batch.operations:
+            match operation:
+                case Put(kind=kind, key=key):
+                    self._execute(_PUT, (kind, key, value, position))
+                case Delete(kind=kind, key=key):
+                    self._execute(_DELETE, (kind, key))
+                case Create(kind=kind, key=key):
+                    self._insert(operation, _CREATE, (kind, key, value, position))
+                case Append(job=job, n=n):
+                    self._insert(operation, _APPEND, (job, n, value))
+        self._execute("INSERT INTO applied VALUES (?, ?)", (position, batch.id))
+
+    def _insert(
+        self, operation: Create | Append, statement: str, values: tuple[object, ...]
+    ) -> None:
+        try:
+            self._execute(statement, values)
+        except sqlite3.IntegrityError as error:
+            raise exists(operation) from error
+
+    def campaign(self) -> int:
+        """Begin a term one above the last; durable when it returns."""
+        with self._transaction():
+            term = _meta(self._connection, "term") + 1
+            self._set_meta("term", term)
+        self.term = term
+        return term
+
+    def resign(self, term: int) -> None:
+        """End a term, if it is the present one."""
+        if self.term == term:
+            self.term = 0
+
+    def load(self) -> Snapshot:
+        """See `IStore.load`."""
+        rows = self._read("SELECT kind, key, value FROM record")
+        records = {(kind, key): self._decoded(value) for kind, key, value in rows}
+        return Snapshot(records, self.position)
+
+    def resolve(self, batch_id: str) -> int | None:
+        """See `IStore.resolve`."""
+        rows = self._read("SELECT pos FROM applied WHERE id = ?", (batch_id,))
+        return rows[0][0] if rows else None
+
+    def events(self, job: int, after: int, limit: int) -> list[Plain]:
+        """See `IStore.events`."""
+        rows = self._read(
+            "SELECT value FROM event WHERE job = ? AND n > ? ORDER BY n LIMIT ?",
+            (job, after, max(0, limit)),
+        )
+        return [self._decoded(value) for (value,) in rows]
+
+    def trim(self, jobs: tuple[int, ...]) -> None:
+        """See `IStore.trim`."""
+        with self._transaction():
+            self._connection.executemany(
+                "DELETE FROM event WHERE job = ?", [(job,) for job in jobs]
+            )
+
+    def _decoded(self, value: str) -> Plain:
+        try:
+            return decode(value)
+        except ValueError as error:
+            raise damaged(self.path, f"a value is no JSON: {error}") from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of the block or nothing; durable when it is left."""
+        try:
+            self._execute("BEGIN IMMEDIATE")
+            yield
+            self._execute("COMMIT")
+        except BaseException as error:
+            # Some failures have ended the transaction already.
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._execute("ROLLBACK")
+            if not isinstance(error, sqlite3.Error):
+                raise
+            failed = failure(self.path, error)
+            self.problem = str(failed)
+            raise failed from error
+        self.problem = ""
+
+    def _read(self, statement: str, values: tuple[object, ...] = ()) -> list[Any]:
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise failure(self.path, error) from error
+
+    def _set_meta(self, name: str, value: int) -> None:
+        self._execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
+
+    def _execute(self, statement: str, values: tuple[object, ...] = ()) -> None:
+        self._connection.execute(statement, values)
+
+
+def _meta(connection: sqlite3.Connection, name: str) -> int:
+    (value,) = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return int(value)
+
+
+def failure(path: Path, error: sqlite3.Error) -> Corrupt | Unavailable:
+    """An error of SQLite as one of ours."""
+    if is_corrupt(error):
+        return damaged(path, str(error))
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    refused = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+    if code == sqlite3.SQLITE_FULL or (refused and shutil.disk_usage(path.parent).free < NO_ROOM):
+        return StorageFull(
+            f"The disk of {path} is full; nothing was written. Free some room; "
+            "the manager goes on by itself."
+        )
+    return Unavailable(
+        f"The database {path} could not be used: {error}. Nothing was written. "
+        "Look at the disk and the owner of the directory."
+    )

@@ -1,0 +1,268 @@
+"""The volunteer: registers at start, runs one machine of one job at a time, cleans up."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from syndicate.blobs.interface import IBlobStore, IBlobTransfer
+from syndicate.domain.errors import Conflict, Fenced, NotClean, SyndicateError
+from syndicate.domain.volunteer import Facts
+from syndicate.sandbox.interface import ISandbox, SandboxFacts
+from syndicate.volunteer.part import Bench, PartInHand
+from syndicate.wire.interface import (
+    PROTOCOL,
+    EndReport,
+    Hello,
+    Holding,
+    IManager,
+    IWorker,
+    Part,
+    PrepareOrder,
+    Welcome,
+)
+
+log = Logger()
+
+#: Seconds between two tries to bring a report to a manager that did not take it.
+RETRY = 1.0
+
+
+class Dialler(Protocol):
+    """Keeps a connection to the manager."""
+
+    def start(self) -> None:
+        """Dial, now and after every loss."""
+
+    def stop(self) -> Deferred[None]:
+        """Hang up and dial no more."""
+
+
+@attrs.define(eq=False)
+class Session:
+    """The bearer token of the present connection, for whoever speaks HTTPS with the manager."""
+
+    token: str = ""
+
+
+@implementer(IWorker)
+@attrs.define(eq=False)
+class Volunteer(Service):
+    """The volunteer's service; everything it stands on is given to it.
+
+    :param facts: tells of the host, once the sandbox has said what it can do.
+    :param dialler: makes the connection for this worker.
+    :param cache_size: bytes of sources kept for later jobs.
+    """
+
+    _clock: IReactorTime
+    _name: str
+    _facts: Callable[[SandboxFacts], Facts]
+    _sandbox: ISandbox
+    _cache: IBlobStore
+    _transfer: IBlobTransfer
+    _session: Session
+    _spool: Path
+    _make_dialler: Callable[[IWorker], Dialler]
+    _cache_size: int
+    _boot: str = attrs.field(init=False, factory=lambda: uuid.uuid4().hex)
+    _known: Facts | None = attrs.field(init=False, default=None)
+    _dialler: Dialler | None = attrs.field(init=False, default=None)
+    _manager: IManager | None = attrs.field(init=False, default=None)
+    _arrivals: list[Deferred[IManager]] = attrs.field(init=False, factory=list)
+    _term: int = attrs.field(init=False, default=0)
+    _part: PartInHand | None = attrs.field(init=False, default=None)
+    _unclean: str = attrs.field(init=False, default="")
+    _pulse: IDelayedCall | None = attrs.field(init=False, default=None)
+
+    async def open(self) -> None:
+        """Sweep what a crashed predecessor left, and see what this host can do.
+
+        :raises SandboxFailed: jobs cannot be confined here; the message says what to do.
+        """
+        probed = await self._sandbox.probe()
+        self._known = self._facts(probed)
+        for remark in probed.remarks:
+            log.warn("{remark}", remark=remark)
+        try:
+            swept = await self._sandbox.sweep()
+        except NotClean as error:
+            self._unclean = str(error)
+            log.error("The sweep at start left something: {why}", why=self._unclean)
+        else:
+            if swept:
+                log.warn("{count} leftovers of a former run were removed.", count=swept)
+        self._spool.mkdir(parents=True, exist_ok=True)
+        for left in self._spool.iterdir():
+            left.unlink()
+        self._dialler = self._make_dialler(self)
+        self._dialler.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Kill what runs, remove it, and hang up."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        self._stop_pulse()
+        if self._part is not None:
+            await self._part.stop()
+        if self._dialler is not None:
+            await self._dialler.stop()
+        await self._transfer.close()
+        await self._sandbox.close()
+
+    # For the wire.
+
+    def hello(self) -> Hello:
+        """See `IWorker.hello`."""
+        assert self._known is not None, "opened before it dials"
+        holding = self._part.holding if self._part is not None else None
+        return Hello(PROTOCOL, self._name, self._boot, self._known, holding, self._unclean)
+
+    def welcomed(self, welcome: Welcome, manager: IManager) -> None:
+        """See `IWorker.welcomed`."""
+        log.info("Registered with the manager of {cluster}.", cluster=welcome.cluster)
+        self._manager, self._session.token = manager, welcome.session
+        self._term = max(self._term, welcome.term)
+        self._beat(manager, welcome)
+        arrivals, self._arrivals = self._arrivals, []
+        for arrival in arrivals:
+            arrival.callback(manager)
+        if welcome.release and self._part is not None:
+            Deferred.fromCoroutine(self._give_back(self._part)).addErrback(
+                lambda failure: log.failure("an unwanted part could not be given back", failure)
+            )
+
+    def parted(self, reason: str) -> None:
+        """See `IWorker.parted`."""
+        if self._manager is not None:
+            log.warn("The manager is gone: {reason} What runs goes on.", reason=reason)
+        self._manager = None
+        self._stop_pulse()
+
+    def prepare(self, order: PrepareOrder) -> Deferred[None]:
+        """See `IVolunteer.prepare`."""
+        return Deferred.fromCoroutine(self._prepare(order))
+
+    def start(self, part: Part) -> Deferred[None]:
+        """See `IVolunteer.start`."""
+        return Deferred.fromCoroutine(self._start(part))
+
+    def release(self, part: Part) -> Deferred[None]:
+        """See `IVolunteer.release`."""
+        return Deferred.fromCoroutine(self._release(part))
+
+    async def _prepare(self, order: PrepareOrder) -> None:
+        self._obey(order.part)
+        if self._unclean:
+            raise NotClean(self._unclean)
+        if self._part is None:
+            bench = Bench(
+                self._clock, self._sandbox, self._cache, self._transfer, self._spool, self._report
+            )
+            self._part = PartInHand(order, bench)
+            self._cache.sweep(frozenset((order.sha256,)), self._cache_size)
+        await self._held(order.part).prepare()
+
+    async def _start(self, part: Part) -> None:
+        self._obey(part)
+        await self._held(part).start()
+
+    async def _release(self, part: Part) -> None:
+        self._obey(part)
+        if self._part is None or self._part.holding != _holding(part):
+            return  # Released before: the order came twice.
+        await self._remove(self._part)
+
+    def _obey(self, part: Part) -> None:
+        if part.term < self._term:
+            raise Fenced(f"The order is of term {part.term}, but {self._term} has begun.")
+        self._term = part.term
+
+    def _held(self, part: Part) -> PartInHand:
+        if self._part is None or self._part.holding != _holding(part):
+            mine = "nothing" if self._part is None else f"job {self._part.holding.job}"
+            raise Conflict(f"{self._name} has {mine} in hand, not job {part.job}; release it.")
+        return self._part
+
+    async def _remove(self, part: PartInHand) -> None:
+        try:
+            await part.release()
+        except NotClean as error:
+            self._unclean = str(error)
+            raise
+        finally:
+            if self._part is part:
+                self._part = None
+
+    async def _give_back(self, part: PartInHand) -> None:
+        """The manager wants this part no more: remove it and say so."""
+        unclean = ""
+        try:
+            await self._remove(part)
+        except NotClean as error:
+            unclean = str(error)
+        await self._tell(lambda manager: manager.clean(unclean))
+
+    async def _report(self, report: EndReport) -> None:
+        await self._tell(lambda manager: manager.ended(report))
+
+    async def _tell(self, say: Callable[[IManager], Deferred[None]]) -> None:
+        """Say something until a manager has taken it, across any number of connections."""
+        while True:
+            manager = await self._arrival()
+            try:
+                await say(manager)
+            except SyndicateError as error:
+                log.warn("A report was not taken, and is repeated: {why}", why=str(error))
+                await self._pause()
+            else:
+                return
+
+    async def _arrival(self) -> IManager:
+        if self._manager is not None:
+            return self._manager
+        arrival: Deferred[IManager] = Deferred(lambda d: self._arrivals.remove(d))
+        self._arrivals.append(arrival)
+        return await arrival
+
+    def _pause(self) -> Deferred[None]:
+        timers: list[IDelayedCall] = []
+        pause: Deferred[None] = Deferred(lambda _: timers[0].cancel())
+        timers.append(self._clock.callLater(RETRY, pause.callback, None))
+        return pause
+
+    # Whether the manager still answers.
+
+    def _beat(self, manager: IManager, welcome: Welcome) -> None:
+        self._stop_pulse()
+        self._pulse = self._clock.callLater(
+            welcome.ping, lambda: Deferred.fromCoroutine(self._ping(manager, welcome))
+        )
+
+    async def _ping(self, manager: IManager, welcome: Welcome) -> None:
+        try:
+            await manager.ping().addTimeout(welcome.deadline, self._clock)
+        except (SyndicateError, TimeoutError):
+            manager.drop()
+            return
+        if self._manager is manager:
+            self._beat(manager, welcome)
+
+    def _stop_pulse(self) -> None:
+        if self._pulse is not None and self._pulse.active():
+            self._pulse.cancel()
+
+
+def _holding(part: Part) -> Holding:
+    return Holding(part.job, part.attempt, part.machine)

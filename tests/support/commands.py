@@ -1,0 +1,43 @@
+"""Runs ``syndicate`` in this process, and says what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from syndicate.cli.main import run
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Commands:
+    """Runs commands against what the environment says."""
+
+    def __call__(self, *words: str) -> Ended:
+        """Run one."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run(words)
+        return Ended(code, out.getvalue(), err.getvalue())
+
+
+def forget_environment(patch: pytest.MonkeyPatch, home: Path) -> None:
+    """Let nothing count of the environment's, the user's, or this machine's configuration."""
+    for name in list(os.environ):
+        if name.startswith("SYNDICATE_") and name != "SYNDICATE_TEST_RUN":
+            patch.delenv(name)
+    for name in ("NO_COLOR", "FORCE_COLOR", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        patch.delenv(name, raising=False)
+    patch.setenv("HOME", str(home))
+    patch.chdir(home)

@@ -1,0 +1,130 @@
+"""A lab of real daemons for the system tests, used through the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from syndicate.lab import Lab
+
+JOBS = Path(__file__).parent.parent / "system" / "jobs"
+COMMAND = Path(sys.executable).parent / "syndicate"
+
+
+@attrs.frozen
+class Ran:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """What it printed, which must be JSON."""
+        return json.loads(self.out)
+
+
+@attrs.define(eq=False)
+class Running:
+    """A lab that is up, and how its users reach it."""
+
+    lab: Lab
+    directory: Path
+    _jobs: int = 0
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """For commands that are to find this lab."""
+        description = self.lab.description
+        return {
+            **os.environ,
+            "SYNDICATE_URL": description.url,
+            "SYNDICATE_TOKEN_FILE": description.token_file,
+            "SYNDICATE_AUTHORITY": description.authority,
+            **changes,
+        }
+
+    def run(self, *words: str, timeout: float = 60.0, **changes: str) -> Ran:
+        """Run ``syndicate`` with these words."""
+        done = subprocess.run(
+            [COMMAND, *words],
+            env=self.environment(**changes),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def submit(self, source: Path, machines: int, *words: str) -> int:
+        """Submit a source; gives the job's number."""
+        done = self.run("submit", str(source), "-n", str(machines), "-o", "id", *words)
+        assert done.code == 0, done
+        return int(done.out)
+
+    def source(self, makefile: str, **files: str) -> Path:
+        """A directory with a Makefile and other files."""
+        self._jobs += 1
+        directory = self.directory / f"source-{self._jobs}"
+        directory.mkdir()
+        (directory / "Makefile").write_text(makefile)
+        for name, text in files.items():
+            (directory / name).write_text(text)
+        return directory
+
+    def job(self, number: int) -> dict[str, Any]:
+        """The job as the manager tells it."""
+        done = self.run("status", str(number), "-o", "json")
+        assert done.code == 0, done
+        told = done.json()
+        return dict(told.get("job", told) if isinstance(told.get("job"), dict) else told)
+
+    def wait(self, number: int, until: str = "finished", timeout: float = 60.0) -> dict[str, Any]:
+        """Wait for a job; gives it as it is then."""
+        self.run("wait", str(number), "--until", until, "--timeout", f"{timeout:g}s")
+        return self.job(number)
+
+    def volunteers(self) -> dict[str, dict[str, Any]]:
+        """The volunteers by name."""
+        done = self.run("volunteers", "-o", "json")
+        assert done.code == 0, done
+        told = done.json()
+        found = told["volunteers"] if isinstance(told, dict) else told
+        return {volunteer["volunteer"]: volunteer for volunteer in found}
+
+    def all_free(self) -> bool:
+        """Whether every volunteer is free."""
+        return all(v["state"] == "free" for v in self.volunteers().values())
+
+
+def eventually(true: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """What ``true`` gives once it gives something true; fails when it never does."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
+    return found
+
+
+def processes_of(uids: range) -> list[str]:
+    """The processes that run as one of these users, as ``pid name``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            lines = (entry / "status").read_text().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        told = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        if int(told["Uid"].split()[0]) in uids and not told["State"].startswith("Z"):
+            found.append(f"{entry.name} {told['Name']}")
+    return found
