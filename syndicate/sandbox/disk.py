@@ -68,7 +68,7 @@ class Disks:
         :returns: the image, if it is one.
         """
         if not self.images:
-            place.mkdir(mode=0o700)
+            os.mkdir(place, 0o700)
             return None
         size = max(size, SMALLEST)
         template = self._directory / f"{size}.ext4"
@@ -84,8 +84,7 @@ class Disks:
         program = cast(str, shutil.which("mkfs.ext4", path=_SYSTEM_PATH))
         arguments = ["-q", "-F", "-m", "0", "-O", _FEATURES, "-E", "lazy_itable_init=1,nodiscard"]
         try:
-            with open(half_made, "xb") as file:
-                file.truncate(size)
+            _make_hole(half_made, size)
             said, error, code = await getProcessOutputAndValue(
                 program, [*arguments, str(half_made)], env={}, path="/", reactor=self._reactor
             )
@@ -98,6 +97,11 @@ class Disks:
         kept = sorted(self._directory.glob("*.ext4"), key=lambda path: path.stat().st_mtime)
         for old in kept[:-_TEMPLATES]:
             old.unlink(missing_ok=True)
+
+
+def _make_hole(path: Path, size: int) -> None:
+    with open(path, "xb") as file:
+        file.truncate(size)
 
 
 def _copy_sparse(source: Path, target: Path) -> None:

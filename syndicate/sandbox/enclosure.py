@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -156,7 +158,8 @@ class Enclosure:
         finally:
             self._lock.release()
             if not size:
-                destination.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(destination)
         return size
 
     def wipe(self) -> Deferred[None]:

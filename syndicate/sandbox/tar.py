@@ -158,13 +158,13 @@ class _Reading:
             raise Refused(f"The tarball's member {shown(name)} is over {limit} directories deep.")
         if parts and parts[0] in RESERVED:
             raise Refused(
-                f"The tarball's member {shown(name)} is in {parts[0]!r}, which at the top of the source "
-                "is the machine's own directory: rename it or leave it out."
+                f"The tarball's member {shown(name)} is in {parts[0]!r}, which at the top of the "
+                "source is the machine's own directory: rename it or leave it out."
             )
         if len(parts) == 1 and parts[0] in MERGED and member.kind != DIRECTORY:
             raise Refused(
-                f"The tarball's member {shown(name)} is a {member.kind}, but at the top of the source "
-                "that name is a directory of the machine: rename it."
+                f"The tarball's member {shown(name)} is a {member.kind}, but at the top of the "
+                "source that name is a directory of the machine: rename it."
             )
         return "/".join(parts)
 
@@ -223,8 +223,8 @@ class _Reading:
                 break
         if depth < 0 or member.link.startswith("/") or not member.link:
             raise Refused(
-                f"The tarball's member {shown(path)} is a link to {shown(member.link)}, outside the source. "
-                "Leave it out, or pack what it leads to with tar --dereference."
+                f"The tarball's member {shown(path)} is a link to {shown(member.link)}, outside "
+                "the source. Leave it out, or pack what it leads to with tar --dereference."
             )
         if self._destination:
             self._destination.link_symbolically(path, member.link)
@@ -233,8 +233,8 @@ class _Reading:
         target = "/".join(part for part in member.link.split("/") if part not in ("", "."))
         if member.link.startswith("/") or self._kinds.get(target) not in (FILE, HARD_LINK):
             raise Refused(
-                f"The tarball's member {shown(path)} is a hard link to {shown(member.link)}, which is no "
-                "file before it in the tarball. Pack with tar --hard-dereference."
+                f"The tarball's member {shown(path)} is a hard link to {shown(member.link)}, which "
+                "is no file before it in the tarball. Pack with tar --hard-dereference."
             )
         if target == path:
             raise Refused(f"The tarball's member {shown(path)} is a hard link to itself. {HOW}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Program:
                 run.exit(value)
             elif verb == "sleep":
                 rest = Program(self.steps[index + 1 :])
-                run.later(value, lambda rest=rest: rest.act(run))
+                run.later(value, partial(rest.act, run))
                 return
         run.exit(0)
 
@@ -75,7 +76,7 @@ class Kit:
 
     sandbox: Any
     directory: Path
-    programs: dict[str, Program]
+    programs: dict[str, Program] = attrs.field(factory=dict)
     printed: dict[int, bytes] = attrs.field(factory=lambda: {1: b"", 2: b""})
 
     def plot(self, key: str = "1.1.master", **values: Any) -> Plot:

@@ -32,7 +32,8 @@ def member(name: str, data: bytes = b"", **attributes: object) -> tuple[tarfile.
 
 def directory(name: str, **attributes: object) -> tuple[tarfile.TarInfo, bytes]:
     """A directory."""
-    return member(name, type=tarfile.DIRTYPE, **{"mode": 0o755, **attributes})
+    attributes.setdefault("mode", 0o755)
+    return member(name, b"", type=tarfile.DIRTYPE, **attributes)
 
 
 def symlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:

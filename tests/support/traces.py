@@ -142,11 +142,26 @@ def look(deeper: bool) -> Traces:
     return {kind: find() for kind, find in places.items()}
 
 
+#: Each gives the numbers of processes that a fixture of more than one test keeps running, and
+#: ends; they and their descendants are nobody's leftovers meanwhile.
+KEEPERS: list[Callable[[], Iterable[int]]] = []
+
+
 def left_behind(before: Traces) -> Traces:
     """What is there now and was not before; empty when all is clean."""
     places = {**EVERYWHERE, **DEEPER}
     found = {kind: places[kind]() - there for kind, there in before.items()}
+    kept = {pid for keeper in KEEPERS for pid in keeper()}
+    for kind in ("processes", "processes elsewhere"):
+        if found.get(kind) and kept:
+            found[kind] = frozenset(p for p in found[kind] if not _is_below(p.pid, kept))
     return {kind: things for kind, things in found.items() if things}
+
+
+def _is_below(pid: int, kept: set[int]) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return pid in kept or any(parent.pid in kept for parent in psutil.Process(pid).parents())
+    return True  # It has ended meanwhile.
 
 
 def sweep(left: Traces) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from syndicate.lab import Lab
 from tests.support.labs import Running
+from tests.support.traces import KEEPERS
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def _up(directory: Path, volunteers: int) -> Iterator[Running]:
     lab = Lab(f"test{directory.name[-1]}", directory / "state")
     lab.up(volunteers)
+
+    def daemons() -> list[int]:
+        return [host.pid for host in lab.hosts.values() if host.pid]
+
+    KEEPERS.append(daemons)
     try:
         yield Running(lab, directory)
     finally:
+        KEEPERS.remove(daemons)
         lab.down()

@@ -57,7 +57,7 @@ def _checked(result: int, what: str) -> None:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int = 0, data: str = "") -> None:
-    """Mount a file system; see mount(2)."""
+    """Attach a file system to a directory; the arguments are those of mount(2)."""
     _checked(
         _libc.mount(
             os.fsencode(source),

@@ -1,0 +1,1 @@
+"""How fast Syndicate is: measured, never tested. ``make bench`` runs it; see `bench.run`."""

@@ -1,0 +1,91 @@
+"""The tools that jobs are made with work in the sandbox, as the job's user."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+import pytest_twisted
+
+from syndicate.domain.job import Limits
+from syndicate.sandbox.chroot import ChrootSandbox
+from tests.support.sandboxes import Kit, the_reactor
+from tests.support.tarballs import source
+
+pytestmark = pytest.mark.system
+
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+#: Of each tool: files, a command, and what it prints.
+TOOLS: dict[str, tuple[dict[str, str], str, str]] = {
+    "sh": ({}, "sh -c 'echo hello'", "hello"),
+    "bash": ({}, "bash -c 'echo ${BASH_VERSION:+hello}; exec 3<>/dev/null'", "hello"),
+    "awk": ({}, "awk 'BEGIN { print toupper(\"hello\") }'", "HELLO"),
+    "sed": ({}, "echo hallo | sed s/a/e/", "hello"),
+    "perl": ({}, "perl -MSocket -MPOSIX -e 'print join(q(.), unpack(q(C4), inet_aton(q(master))))'", "10.9.8.7"),
+    "python3": (
+        {"p.py": "import ssl, sqlite3, socket, getpass\nprint(getpass.getuser(), socket.gethostbyname(socket.gethostname()))\n"},
+        "/usr/bin/python3 p.py",
+        "job 10.9.8.7",
+    ),
+    "cc": ({"x.c": '#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n'}, "cc -O2 -o bin/x x.c && x", "hello"),
+    "c++": (
+        {"x.cc": '#include <iostream>\nint main() { std::cout << "hello\\n"; }\n'},
+        "c++ -o x x.cc && ./x",
+        "hello",
+    ),
+    "javac": (
+        {"X.java": 'class X { public static void main(String[] a) throws Exception { System.out.println(java.net.InetAddress.getLocalHost().getHostAddress() + " " + System.getProperty("user.name")); } }\n'},
+        "javac X.java && java X",
+        "10.9.8.7 job",
+    ),
+    "go": (
+        {"x.go": 'package main\nimport "fmt"\nfunc main() { fmt.Println("hello") }\n'},
+        "go build -o bin/x x.go && bin/x",
+        "hello",
+    ),
+    "node": ({}, "node -e 'console.log(\"hello\")'", "hello"),
+    "git": ({}, "git init -q repo && git -C repo -c user.name=x -c user.email=x@y commit -q --allow-empty -m hello && git -C repo log --format=%s", "hello"),
+    "openssl": ({}, "openssl version -d | grep -c OPENSSLDIR; test -e /etc/ssl/certs/ca-certificates.crt && echo certs", "1\ncerts"),
+    "getent": ({}, "getent hosts slave0; getent services http | cut -c-4", "10.9.8.8        slave0\nhttp"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all, so that the skeleton is made once."""
+    return tmp_path_factory.mktemp("tools")
+
+
+@pytest.fixture(params=[pytest.param("root", marks=pytest.mark.needs_root), "user"])
+def kit(request: pytest.FixtureRequest, directory: Path) -> Iterator[Kit]:
+    """A sandbox of either mode."""
+    state = directory / request.param
+    kit = Kit(ChrootSandbox(the_reactor(), state, "tools", (41200, 41209), request.param), directory)
+    pytest_twisted.blockon(kit.sandbox.probe())
+    yield kit
+    pytest_twisted.blockon(kit.sandbox.close())
+
+
+@pytest.mark.deadline(90)
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest_twisted.ensureDeferred
+async def test_the_tool_works(kit: Kit, tool: str) -> None:
+    if not shutil.which(tool, path=SYSTEM_PATH):
+        pytest.skip(f"this host has no {tool} in {SYSTEM_PATH}")
+    files, command, wanted = TOOLS[tool]
+    place = kit.directory / "tool.tar.gz"
+    makefile = f"master:\n\t@{command.replace('$', '$$')}\n"
+    plot = kit.plot(
+        source=place,
+        sha256=source(place, {"Makefile": makefile, **files}),
+        limits=Limits(memory=2 << 30, disk=300 << 20),
+    )
+    hosts = (("master", "10.9.8.7"), ("slave0", "10.9.8.8"))
+    enclosure = await kit.sandbox.prepare(attrs.evolve(plot, hosts=hosts))
+    run = await enclosure.start(["make", "-s", "master"], {}, kit.take)
+    ended = await run.wait()
+    assert (ended.code, kit.printed[1].decode().strip()) == (0, wanted), kit.printed[2].decode()
