@@ -18,9 +18,7 @@ def child(argv: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]
 
     :param options: those of `subprocess.Popen`.
     """
-    process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, start_new_session=True, **options
-    )
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True, **options)
     try:
         yield process
     finally:

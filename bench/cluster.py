@@ -138,8 +138,9 @@ def wait_free(connection: Connection, count: int = VOLUNTEERS, pause: float = 0.
 
 
 def require_passed(jobs: list[Record]) -> None:
-    """
-    :raises RuntimeError: one of the jobs did not pass.
+    """Say which of the jobs did not pass.
+
+    :raises RuntimeError: one did not.
     """
     for job in jobs:
         if job["outcome"] != "passed":

@@ -84,7 +84,9 @@ def show(console: Console, found: dict[str, list[Figure]], failed: dict[str, str
     console.print(table)
     for family, why in failed.items():
         console.print(f"[red bold]{family} did not work:[/] {why}", highlight=False)
-    missed = [figure.name for figures in found.values() for figure in figures if figure.met is False]
+    missed = [
+        figure.name for figures in found.values() for figure in figures if figure.met is False
+    ]
     if missed:
         console.print(f"[red bold]Targets missed:[/] {', '.join(missed)}", highlight=False)
 

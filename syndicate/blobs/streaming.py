@@ -75,6 +75,7 @@ class StreamingRequest(Request):
     request_line: bytes = b""
     #: Where the body went, if it was not gathered; for whoever answers the request.
     sink: Sink | None = None
+    _refused = False
 
     def gotLength(self, length: int | None) -> None:
         self.method, self.uri, self.clientproto = self.request_line.split(b" ")
@@ -84,11 +85,11 @@ class StreamingRequest(Request):
             self.sink = self.channel.site.begin(self, length)
         except SyndicateError as error:
             self._refuse(error)
-        streamed = self.sink is not None or self.channel.refused
+        streamed = self.sink is not None or self._refused
         super().gotLength(0 if streamed else length)
 
     def handleContentChunk(self, data: bytes) -> None:
-        if self.channel.refused:
+        if self._refused:
             return
         if self.sink is None:
             super().handleContentChunk(data)
@@ -100,7 +101,8 @@ class StreamingRequest(Request):
 
     def _refuse(self, error: SyndicateError) -> None:
         """Answer before the body has come; no other request can follow on the connection."""
-        self.channel.refused = True
+        # The channel is out of reach once the answer is finished.
+        self._refused = self.channel.refused = True
         self.channel.persistent = False
         body = self.channel.site.refuse(self, error)
         self.responseHeaders.setRawHeaders(b"Connection", [b"close"])

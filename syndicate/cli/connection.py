@@ -97,8 +97,10 @@ class Connection:
         self._context: ssl.SSLContext | None = None
         self._secret: str | None = None
         self._kept: _Pinned | None = None
-        self._answered = self._told = False
-        #: Seconds to go on trying when a manager that has answered before does not any more.
+        self._told = False
+        #: Whether the manager was there once: then it may be there again.
+        self._met = False
+        #: Seconds to go on trying when a manager that was there before does not any more.
         self.patience = 10.0
 
     def close(self) -> None:
@@ -145,7 +147,7 @@ class Connection:
 
     def persist(self, attempt: Callable[[], Result]) -> Result:
         """Make an attempt that may break off, and make it again while there is `patience` with a
-        manager that has answered before: it may be restarting.
+        manager that was there before: it may be restarting.
 
         :raises Unreachable: nobody answers.
         """
@@ -174,14 +176,14 @@ class Connection:
         """One to the same manager, for another thread."""
         other = Connection(self.url, self._token, self._authority, self._say)
         other._context, other._secret = self._tls(), self._secret
-        other._answered, other.patience = self._answered, self.patience
+        other._met, other.patience = self._met, self.patience
         return other
 
     def may_recover(self, error: Exception) -> bool:
         """Whether what broke off may go well a little later."""
         if isinstance(error, Unavailable):
             return type(error) is Unavailable  # a full disk, say, does not mend itself
-        return self._answered and not isinstance(error, ssl.SSLCertVerificationError)
+        return self._met and not isinstance(error, ssl.SSLCertVerificationError)
 
     def explain(self, error: Exception) -> SyndicateError:
         """What to tell the user of a request that broke off."""
@@ -217,7 +219,6 @@ class Connection:
 
     def _read(self, connection: _Pinned, accept: tuple[int, ...]) -> Answer:
         response = connection.getresponse()
-        self._answered = True
         answer = Answer(response.status, response.headers, response.read())
         if not 200 <= answer.status < 300 and answer.status not in accept:
             raise _error_of(answer)
@@ -232,6 +233,7 @@ class Connection:
     def _connect(self) -> _Pinned:
         connection = _Pinned(self._host, self._port, self._tls())
         connection.connect()
+        self._met = True
         return connection
 
     def _tls(self) -> ssl.SSLContext:
@@ -310,7 +312,6 @@ class Connection:
         try:
             connection.request("GET", path, headers={**self._headers(), **(headers or {})})
             response = connection.getresponse()
-            self._answered = True
             if response.status != 200:
                 raise _error_of(Answer(response.status, response.headers, response.read()))
             yield _chunks(response)

@@ -86,7 +86,10 @@ class _Place:
         return bool(self._last)
 
     def rewind(self) -> None:
-        """All begins again; if only a part was asked for, what is older is still not wanted."""
+        """All begins again; if only a part was asked for, what is older is still not wanted.
+
+        Where that part began in the midst of one moment, its lines may be told twice: never not.
+        """
         self._again = {}
         if self._partly and self._last:
             self._floor = max(at for at, _ in self._last.values())

@@ -25,8 +25,8 @@ from syndicate.domain.log import Decoder
 from syndicate.manager.fleet import REST
 from syndicate.sandbox.interface import IEnclosure, Plot
 from syndicate.sandbox.memory import MemoryRun, MemorySandbox
-from syndicate.store.interface import Batch
-from tests.support.cluster import ANN, BOB, STAFF, Cluster, Instead
+from syndicate.store.interface import Batch, Snapshot
+from tests.support.cluster import ANN, BOB, STAFF, Cluster, instead
 
 Make = Callable[..., Cluster]
 
@@ -70,13 +70,14 @@ def test_the_stored_events_tell_the_whole_story_in_order(make_cluster: Make) -> 
 
 def test_nobody_hears_of_an_allocation_before_it_is_stored(make_cluster: Make) -> None:
     cluster = make_cluster(1, forever)
-    inner, stored = cluster.hosts["v1"].sandbox, []
+    inner = cluster.hosts["v1"].sandbox
+    stored: list[Snapshot] = []
 
     def prepare(plot: Plot) -> Deferred[IEnclosure]:
-        cluster.store.load().addCallback(stored.append)
+        stored.append(cluster.result_of(cluster.store.load()))
         return inner.prepare(plot)
 
-    cluster.hosts["v1"].service._sandbox = Instead(inner, prepare=prepare)
+    cluster.hosts["v1"].service._sandbox = instead(inner, prepare=prepare)
     number = cluster.submit(1)
     (snapshot,) = stored
     assert snapshot.records["job", f"{number:016x}"]["attempt"] == 1
@@ -139,8 +140,8 @@ def test_the_same_submission_twice_is_one_job(make_cluster: Make) -> None:
     spec = cluster.job(number).spec
     job, new = cluster.result_of(cluster.manager.submit(ANN, "token-1", spec))
     assert (job.number, new) == (number, False)
+    other = JobSpec("other", spec.sha256, spec.size)
     with pytest.raises(Conflict, match="another source or name"):
-        other = JobSpec("other", spec.sha256, spec.size)
         cluster.result_of(cluster.manager.submit(ANN, "token-1", other))
 
 
@@ -156,9 +157,7 @@ def test_a_job_refused_with_no_wait_leaves_no_trace(make_cluster: Make) -> None:
 @pytest.mark.parametrize(
     "values", [{"machines": 100_000}, {"limits": Limits(wall=1e9)}, {"limits": Limits(pids=0)}]
 )
-def test_a_job_over_the_sites_maxima_is_refused(
-    make_cluster: Make, values: dict[str, object]
-) -> None:
+def test_a_job_over_the_sites_maxima_is_refused(make_cluster: Make, values: dict[str, Any]) -> None:
     cluster = make_cluster(1)
     with pytest.raises(InvalidJob):
         cluster.submit(**values)
@@ -315,7 +314,7 @@ def test_a_host_that_cannot_prepare_rests_while_another_takes_the_job(make_clust
             failed.append(plot.key)
             return fail(StorageFull("No room for the disk."))
 
-        host.service._sandbox = Instead(inner, prepare=prepare)
+        host.service._sandbox = instead(inner, prepare=prepare)
     number = cluster.submit(1)
     job = cluster.job(number)
     assert (job.outcome, job.attempt, job.losses) == (Outcome.PASSED, 2, 1)
@@ -335,7 +334,7 @@ def test_a_volunteer_that_cannot_clean_up_is_quarantined_with_the_reason(
     enclosure = part._enclosure
     assert enclosure is not None
     left = NotClean("A mount is left.")
-    part._enclosure = Instead(enclosure, destroy=lambda: fail(left))
+    part._enclosure = instead(enclosure, destroy=lambda: fail(left))
     cluster.cancel(number)
     assert cluster.job(number).outcome is Outcome.CANCELLED
     assert cluster.states() == {"v1": "quarantined"}
@@ -354,7 +353,7 @@ def test_a_full_store_refuses_submissions_and_recovers_by_itself(make_cluster: M
             return fail(StorageFull("No room left for the store."))
         return cluster.store.commit(batch, term)
 
-    cluster.manager._journal._store = Instead(cluster.store, commit=commit)
+    cluster.manager._journal._store = instead(cluster.store, commit=commit)
     with pytest.raises(StorageFull):
         cluster.submit(1)
     event = cancel(cluster.job(running), "ann")
@@ -376,9 +375,9 @@ def test_a_start_that_fails_on_the_host_is_tried_again(make_cluster: Make) -> No
 
     def prepare(plot: Plot) -> Deferred[Any]:
         return inner.prepare(plot).addCallback(
-            lambda enclosure: Instead(enclosure, start=lambda *_: fail(problem))
+            lambda enclosure: instead(enclosure, start=lambda *_: fail(problem))
         )
 
-    cluster.hosts["v1"].service._sandbox = Instead(inner, prepare=prepare)
+    cluster.hosts["v1"].service._sandbox = instead(inner, prepare=prepare)
     job = cluster.job(cluster.submit(1))
     assert (job.outcome, job.attempt) == (Outcome.PASSED, 2)

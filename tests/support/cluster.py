@@ -272,16 +272,20 @@ class Cluster:
 
     def close(self) -> None:
         """End everything; nothing may be left on the clock."""
+        self.settle()
         for host in self.hosts.values():
             self.result_of(host.service.stopService())
         self.result_of(self.manager.stopService())
         assert not self.clock.getDelayedCalls(), self.clock.getDelayedCalls()
 
 
-class Instead:
-    """An object with some of its methods replaced."""
+def instead(inner: Any, **methods: Any) -> Any:
+    """An object like another one, with some of its methods replaced."""
+    return _Instead(inner, methods)
 
-    def __init__(self, inner: Any, **methods: Any) -> None:
+
+class _Instead:
+    def __init__(self, inner: Any, methods: dict[str, Any]) -> None:
         self._inner = inner
         self.__dict__.update(methods)
 

@@ -26,10 +26,15 @@ class Commands:
 
     def __call__(self, *words: str) -> Ended:
         """Run one."""
-        out, err = io.StringIO(), io.StringIO()
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in "12")
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = run(words)
-        return Ended(code, out.getvalue(), err.getvalue())
+        return Ended(code, _text(out), _text(err))
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
 
 
 def forget_environment(patch: pytest.MonkeyPatch, home: Path) -> None:

@@ -134,6 +134,17 @@ class FakeManager:
         made = ensure_authority(directory / "authority", [])
         self.authority = made.ca_file
         self.secret = "open sesame"
+        self.forget()
+        self.connections = 0
+        self._open: list[ssl.SSLSocket] = []
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(made.certificate_file, made.key_file)
+        self._server = self._listen(0)
+        self.port = self._server.server_address[1]
+        self.url = f"https://127.0.0.1:{self.port}"
+
+    def forget(self) -> None:
+        """Be as in the beginning."""
         self.jobs: dict[int, Record] = {}
         self.events: dict[int, list[Record]] = {}
         self.lines: dict[int, list[Record]] = {}
@@ -144,16 +155,12 @@ class FakeManager:
         self.seen: list[Seen] = []
         #: Called with each job that is submitted, to change what becomes of it.
         self.on_submit: Callable[[Record], None] = lambda record: None
-        #: So many requests, and parts of streams, are broken off in their midst.
-        self.break_next = 0
-        self.connections = 0
+        #: The next request of that method is carried out, and its answer lost.
+        self.break_on = ""
+        self.break_next_upload = False
+        #: So many streams break off in their midst.
+        self.break_streams = 0
         self._tokens: dict[str, int] = {}
-        self._open: list[ssl.SSLSocket] = []
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(made.certificate_file, made.key_file)
-        self._server = self._listen(0)
-        self.port = self._server.server_address[1]
-        self.url = f"https://127.0.0.1:{self.port}"
 
     def _listen(self, port: int) -> ThreadingHTTPServer:
         manager = self
@@ -190,16 +197,23 @@ class FakeManager:
                 connection.shutdown(socket.SHUT_RDWR)
         self._open.clear()
 
-    def restart_after(self, seconds: float) -> threading.Timer:
-        """Close now, and serve again on the same port after a while."""
-        self.close()
+    def restart_after(
+        self, seconds: float, *, before: Callable[[], bool], then: Callable[[], None]
+    ) -> threading.Thread:
+        """Close once something is so, and serve again on the same port after a while."""
 
-        def again() -> None:
+        def restart() -> None:
+            deadline = time.monotonic() + 8
+            while not before() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            self.close()
+            time.sleep(seconds)
+            then()
             self._server = self._listen(self.port)
 
-        timer = threading.Timer(seconds, again)
-        timer.start()
-        return timer
+        thread = threading.Thread(target=restart)
+        thread.start()
+        return thread
 
     def submit(self, body: Record) -> tuple[int, Record]:
         """Take a submission, once."""
@@ -240,16 +254,19 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(length)
         self.fake.seen.append(Seen(self.command, self.path, dict(self.headers), body))
-        if self.fake.break_next:
-            self.fake.break_next -= 1
-            # After it was done: the client cannot know whether it was.
+        if self.fake.break_on == self.command:
+            self.fake.break_on = ""
             with contextlib.suppress(_Answered):
                 self._route(body, dry=True)
-            self.close_connection = True
-            self.connection.close()
+            self._break()
             return
         with contextlib.suppress(_Answered):
             self._route(body)
+
+    def _break(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def _take_blob(self, length: int) -> None:
         sha256 = self.path.rpartition("/")[2]
@@ -262,10 +279,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             held += data
             length -= len(data)
-            if self.fake.break_next:
-                self.fake.break_next -= 1
-                self.close_connection = True
-                self.connection.close()
+            if self.fake.break_next_upload:
+                self.fake.break_next_upload = False
+                self._break()
                 return
         self.fake.seen.append(Seen("PUT", self.path, dict(self.headers), b""))
         self.fake.whole.add(sha256)
@@ -368,7 +384,8 @@ class _Handler(BaseHTTPRequestHandler):
                 listed = [{"path": path, "size": len(data)} for path, data in files.items()]
                 self._answer(200, {"files": listed})
             case ["files", *path]:
-                self._stream([self.fake.files[number]["/".join(path)]])
+                data = self.fake.files[number]["/".join(path)]
+                self._stream([data[:1], data[1:]])
 
     def _wait(self, record: Record, query: Record) -> None:
         wanted = {"finished"} if query["until"] == "finished" else {"finished", "running"}
@@ -408,10 +425,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for number, part in enumerate(parts):
-            if self.fake.break_next and number:
-                self.fake.break_next -= 1
-                self.close_connection = True
-                self.connection.close()
+            if self.fake.break_streams and number:
+                self.fake.break_streams -= 1
+                self._break()
                 raise _Answered
             if part:
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))

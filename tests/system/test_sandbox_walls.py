@@ -85,8 +85,9 @@ async def test_a_job_cannot_make_namespaces_mounts_or_devices(kit: Kit) -> None:
         "touch /usr/x",
         "chown 0 /Makefile",
         "echo 1 > /proc/sys/kernel/printk",
-        "echo b > /proc/sysrq-trigger && cat /proc/kmsg && false",
-        "nice -n -5 true 2>&1 | grep .; false",
+        "head -c 1 /proc/kmsg | grep -q .",
+        "head -c 1 /proc/kcore | grep -q .",
+        "test -w /proc/sys/kernel/core_pattern",
         "ulimit -Hn 1000000",
     ):
         assert "denied" in await said(kit, f"({attempt}) || echo denied"), attempt

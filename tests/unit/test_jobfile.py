@@ -96,8 +96,8 @@ def test_keys_of_later_versions_are_refused_as_such(tmp_path: Path, key: str) ->
 
 
 def test_what_is_no_toml_is_refused_with_its_place(tmp_path: Path) -> None:
-    with pytest.raises(InvalidJob, match=r"is no TOML.*line 1"):
-        draft(write(tmp_path, "name = "), [])
+    with pytest.raises(InvalidJob, match=r"is no TOML.*line 2"):
+        draft(write(tmp_path, "schema = 1\nname = ?\n"), [])
 
 
 def test_settings_go_before_the_file(tmp_path: Path) -> None:

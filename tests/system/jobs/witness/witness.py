@@ -4,6 +4,7 @@ The slaves tell the master over TCP from which address they come, so that the ad
 of real packets.
 """
 
+import itertools
 import json
 import os
 import socket
@@ -13,24 +14,24 @@ import time
 PORT = 4444
 
 
-def addresses():
+def addresses() -> list[str]:
     """The machine's own addresses that are not loopback, as the kernel lists them."""
     with open("/proc/net/fib_trie") as file:
         lines = file.read().split("\n")
     found = set()
-    for before, line in zip(lines, lines[1:]):
+    for before, line in itertools.pairwise(lines):
         if "host LOCAL" in line:
             found.add(before.split()[-1])
     return sorted(address for address in found if not address.startswith("127."))
 
 
-def status(key):
+def status(key: str) -> str:
     """A line of /proc/self/status."""
     with open("/proc/self/status") as file:
         return next(line.split(":")[1].strip() for line in file if line.startswith(key))
 
 
-def facts(role):
+def facts(role: str) -> dict[str, object]:
     """What this machine sees."""
     return {
         "role": role,
@@ -54,7 +55,7 @@ def facts(role):
     }
 
 
-def master():
+def master() -> None:
     """Wait for every slave; tell where each came from."""
     seen = facts("master")
     wanted = int(os.environ["SYNDICATE_MACHINES"]) - 1
@@ -68,7 +69,7 @@ def master():
     print(json.dumps(seen))
 
 
-def slave(address):
+def slave(address: str) -> None:
     """Tell the master who we are."""
     for _ in range(200):
         try:

@@ -1,0 +1,157 @@
+"""Many volunteers in one process, whose programs only seem to run; `bench.swarm` starts it.
+
+Everything but the sandbox is what a real volunteer has; the cache, and the way that fills it,
+they share, as one download is not what is measured here.
+
+Arguments: how many, the manager's two ports, and the directory with its ``state``. The seconds
+until all of them are registered are printed.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
+from zope.interface import implementer
+
+from syndicate.blobs.files import FileBlobStore
+from syndicate.blobs.interface import IBlobStore, IBlobTransfer
+from syndicate.blobs.transfer import HttpsTransfer
+from syndicate.credentials.authority import SERVER_NAME
+from syndicate.domain.volunteer import Facts
+from syndicate.sandbox.interface import SandboxFacts
+from syndicate.sandbox.memory import MemorySandbox
+from syndicate.volunteer.service import Session, Volunteer
+from syndicate.wire.interface import IManager, IWorker, Welcome
+from syndicate.wire.pb.client import ManagerDialler
+
+reactor: Any = _reactor
+
+LARGEST = 1 << 30
+
+
+@implementer(IBlobTransfer)
+@attrs.define(eq=False)
+class SharedTransfer:
+    """One way to the manager for all; the volunteer that closes it is not the only one."""
+
+    _inner: HttpsTransfer
+
+    def download(self, sha256: str, size: int, store: IBlobStore) -> Deferred[Path]:
+        return self._inner.download(sha256, size, store)
+
+    def upload(self, path: Path, sha256: str) -> Deferred[None]:
+        return self._inner.upload(path, sha256)
+
+    def append_log(
+        self, job: int, attempt: int, machine: str, offset: int, data: bytes
+    ) -> Deferred[int]:
+        return self._inner.append_log(job, attempt, machine, offset, data)
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
+
+
+@implementer(IWorker)
+class Counted:
+    """A worker whose first welcome is counted; all else is the volunteer's."""
+
+    def __init__(self, worker: IWorker, welcomed: Callable[[], None]) -> None:
+        self._worker, self._count = worker, welcomed
+        self._known = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._worker, name)
+
+    def welcomed(self, welcome: Welcome, manager: IManager) -> None:
+        self._worker.welcomed(welcome, manager)
+        if not self._known:
+            self._known = True
+            self._count()
+
+
+@attrs.define(eq=False)
+class Swarm:
+    """All of them."""
+
+    count: int
+    wire_port: int
+    api_port: int
+    place: Path
+    session: Session = attrs.field(factory=Session)
+    _began: float = 0.0
+    _here: int = 0
+
+    def start(self) -> None:
+        """Let all dial."""
+        authority = self.place / "state/authority/ca.pem"
+        root = trustRootFromCertificates([Certificate.loadPEM(authority.read_bytes())])
+        # Made once: a thousand of them would be what this process spends its time with.
+        context = optionsForClientTLS(SERVER_NAME, trustRoot=root)
+        secret = (self.place / "state/tokens/join").read_text().strip()
+        transfer = SharedTransfer(
+            HttpsTransfer(
+                reactor, "127.0.0.1", self.api_port, authority, lambda: self.session.token, reactor
+            )
+        )
+        cache = FileBlobStore(self.place / "cache", LARGEST, reactor)
+        make = functools.partial(self._dialler, context, secret)
+        self._began = time.monotonic()
+        for number in range(self.count):
+            name = f"s{number}"
+            facts = functools.partial(_facts, number)
+            sandbox, spool = MemorySandbox(reactor), self.place / "spool" / name
+            volunteer = Volunteer(
+                reactor, name, facts, sandbox, cache, transfer, self.session, spool, make, LARGEST
+            )
+            Deferred.fromCoroutine(volunteer.open()).addErrback(self._failed)
+
+    def _dialler(self, context: Any, secret: str, worker: IWorker) -> ManagerDialler:
+        endpoint = wrapClientTLS(context, HostnameEndpoint(reactor, "127.0.0.1", self.wire_port))
+        return ManagerDialler(reactor, endpoint, Counted(worker, self._welcomed), lambda: secret)
+
+    def _welcomed(self) -> None:
+        self._here += 1
+        if self._here == self.count:
+            print(time.monotonic() - self._began, flush=True)
+
+    def _failed(self, failure: Any) -> None:
+        sys.stderr.write(failure.getTraceback())
+        reactor.stop()
+
+
+def _facts(number: int, sandbox: SandboxFacts) -> Facts:
+    address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+    return Facts(address, 2, 4 << 30, "x86_64", "6.1", sandbox.mode, sandbox.enforced)
+
+
+def main() -> None:
+    """Run until a signal comes."""
+    observer = FilteringLogObserver(
+        textFileLogObserver(sys.stderr), [LogLevelFilterPredicate(LogLevel.warn)]
+    )
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    count, wire_port, api_port = map(int, sys.argv[1:4])
+    swarm = Swarm(count, wire_port, api_port, Path(sys.argv[4]))
+    reactor.callWhenRunning(swarm.start)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()
