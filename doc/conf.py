@@ -9,7 +9,6 @@ extensions: list[str] = []
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "Syndicate"
-html_static_path = ["_static"]
 html_show_copyright = False
 html_copy_source = False
 

@@ -18,7 +18,7 @@ CHUNK = 256 << 10
 
 @attrs.frozen
 class JobFiles:
-    """Finds them by their path: ``attempt-1/slave[0].out``, ``attempt-1/slave[0].tar``."""
+    """Finds them by their path: ``attempt-1/slave[0].out``, ``attempt-1/slave[0]/outputs.tar``."""
 
     _logs: ILogStore
     _blobs: IBlobStore
@@ -71,7 +71,9 @@ class JobFiles:
 def _outputs(events: list[Any]) -> dict[str, str]:
     """The digest of each machine's outputs, by path."""
     return {
-        f"attempt-{event['attempt']}/{event['details']['machine']}.tar": event["details"]["outputs"]
+        f"attempt-{event['attempt']}/{event['details']['machine']}/outputs.tar": event["details"][
+            "outputs"
+        ]
         for event in events
         if event["details"].get("outputs")
     }

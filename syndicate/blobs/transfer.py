@@ -199,6 +199,11 @@ class HttpsTransfer:
                     return
                 held = found if found <= size else 0
                 await self._exchange(send_blob, sha256, size, file, held)
+            except Invalid:
+                if not held:
+                    raise
+                # What an earlier try had left there was damaged; it has been forgotten by now.
+                held = 0
             except (*BROKEN, SyndicateError) as error:
                 await self._sleep(trials.pause(error, held))
             else:

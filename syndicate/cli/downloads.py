@@ -39,10 +39,11 @@ def place(top: Path, name: str) -> Path:
     return path / parts[-1]
 
 
-def download(connection: Connection, job: int, name: str, size: int, target: Path) -> None:
+def download(connection: Connection, job: int, name: str, size: int | None, target: Path) -> None:
     """Bring one file, and put it in its place when it is whole.
 
-    :param size: bytes that it has to have.
+    :param size: bytes that it has to have; None for output, which is kept in another form: that
+        it is whole is then told by the end of the answer alone.
     """
 
     def once() -> None:
@@ -50,7 +51,7 @@ def download(connection: Connection, job: int, name: str, size: int, target: Pat
         with connection.stream(path, timeout=60.0) as chunks, _replacing(target) as file:
             for chunk in chunks:
                 file.write(chunk)
-            if file.tell() != size:
+            if size is not None and file.tell() != size:
                 raise ConnectionError(f"{name} came with {file.tell()} of {size} bytes")
 
     connection.persist(once)

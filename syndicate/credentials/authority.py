@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from syndicate.credentials.interface import SERVER_NAME as SERVER_NAME
-from syndicate.domain.errors import Corrupt, Unavailable
+from syndicate.domain.errors import Corrupt, Invalid, Unavailable
 
 #: Names and addresses that are in every certificate of a manager.
 ALWAYS = (SERVER_NAME, "localhost", "127.0.0.1")
@@ -54,6 +54,7 @@ def ensure_authority(
     :param directory: made when it is not there.
     :param names: host names and addresses of the manager, beside those of `ALWAYS`.
     :param now: an aware time, instead of the present.
+    :raises Invalid: a name is none.
     :raises Corrupt: the authority's files do not belong together.
     :raises Unavailable: it has expired, or the files cannot be written.
     """
@@ -63,7 +64,12 @@ def ensure_authority(
     )
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        issuer = _authority(files.ca_file, directory / "ca.key", now)
+        key_file = directory / "ca.key"
+        if files.ca_file.exists() or files.certificate_file.exists():
+            issuer = _authority(files.ca_file, key_file, now)
+        else:
+            # The authority's key may be there, of a first start that came no further.
+            issuer = _new_authority(files.ca_file, key_file, now)
         wanted = tuple(dict.fromkeys((*ALWAYS, *names)))
         if not _is_good(files, issuer.certificate, wanted, now):
             _issue(files, issuer, wanted, now)
@@ -82,9 +88,6 @@ class _Issuer:
 
 
 def _authority(certificate_file: Path, key_file: Path, now: datetime.datetime) -> _Issuer:
-    if not certificate_file.exists():
-        # Its key may be there, of a first start that came no further.
-        return _new_authority(certificate_file, key_file, now)
     try:
         certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
@@ -205,7 +208,11 @@ def _general_name(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
+        pass
+    try:
         return x509.DNSName(name)
+    except ValueError as error:
+        raise Invalid(f"{name!r} is neither a host's name, in ASCII, nor an address.") from error
 
 
 def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -156,5 +156,7 @@ class Census:
                 f"Waits for {who}{which}; the cluster has {everyone} now, and the job starts "
                 f"when enough have joined.{again}"
             )
+        if free >= wanted and not ahead:
+            return f"Is about to start.{again}"
         before = f", {ahead} job{'s' if ahead > 1 else ''} before it" if ahead else ""
         return f"Waits for {who}{which}; {free} of {everyone} free{before}.{again}"

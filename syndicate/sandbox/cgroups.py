@@ -1,44 +1,18 @@
-"""Control groups: the caps on memory and on the number of processes.
-
-Linux has two hierarchies of them, and hosts with both. Each controller is looked for in the second
-version first, then in the first. What is found is tried, as being shown is not being allowed.
-"""
+"""Control groups: the caps on memory and on the number of processes."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import attrs
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IReactorFDSet
 
 from syndicate.domain.job import Limits
-
-_CONTROLLERS = ("memory", "pids")
-
-
-class _Mount(NamedTuple):
-    """One mounted hierarchy."""
-
-    version: int
-    #: The part of the hierarchy that is shown at the mount point.
-    shown: str
-    point: Path
-    controllers: frozenset[str]
-
-
-@attrs.frozen
-class Hierarchy:
-    """Where groups are made, and which controllers work there."""
-
-    version: int
-    #: The directory of this volunteer; each run has one of its own in it.
-    home: Path
-    controllers: frozenset[str]
+from syndicate.sandbox.hierarchies import Hierarchy, apply, find, mounts
 
 
 @attrs.define(eq=False)
@@ -60,8 +34,7 @@ class Group:
     def set(self, limits: Limits) -> None:
         """Cap what is in the groups from now on."""
         for path, hierarchy in self.places.items():
-            for name, value in _settings(hierarchy, limits):
-                (path / name).write_text(value)
+            apply(path, hierarchy, limits)
 
     def out_of_memory(self) -> bool:
         """Whether a process was killed as the memory cap was hit."""
@@ -154,31 +127,7 @@ class ControlGroups:
 
         :returns: sentences on what is missing.
         """
-        found: dict[Path, Hierarchy] = {}
-        remarks = []
-        own = _own_groups(Path("/proc/self/cgroup").read_text())
-        mounts = sorted(_mounts(), key=lambda mount: -mount.version)
-        for controller in _CONTROLLERS:
-            problems = []
-            for mount in mounts:
-                if controller not in mount.controllers:
-                    continue
-                try:
-                    home = _home(mount, own, self._name)
-                    _try(home, mount.version, controller)
-                except OSError as error:
-                    problems.append(f"{error.strerror}: {error.filename}")
-                    continue
-                so_far = found[home].controllers if home in found else frozenset()
-                found[home] = Hierarchy(mount.version, home, so_far | {controller})
-                break
-            else:
-                why = "; ".join(problems) or "the kernel has no such control group mounted"
-                remarks.append(
-                    f"The {controller} of a job cannot be capped by a control group ({why}): run "
-                    "the volunteer as root, or with Delegate=yes in its systemd unit."
-                )
-        self._hierarchies = tuple(found.values())
+        self._hierarchies, remarks = find(self._name)
         return remarks
 
     def make(self) -> Group:
@@ -192,7 +141,7 @@ class ControlGroups:
 
     def leftovers(self) -> Iterator[Path]:
         """The groups of this volunteer that exist, wherever they were made, innermost first."""
-        for mount in _mounts():
+        for mount in mounts():
             for directory, _, _ in os.walk(mount.point, topdown=False):
                 path = Path(directory)
                 if self._name in path.relative_to(mount.point).parts:
@@ -207,124 +156,10 @@ class ControlGroups:
                 continue  # the sweep of the next start sees to it
 
 
-def _settings(hierarchy: Hierarchy, limits: Limits) -> Iterator[tuple[str, str]]:
-    memory, pids = str(limits.memory), str(limits.pids + 2)  # our own: launcher and init
-    if "pids" in hierarchy.controllers:
-        yield "pids.max", pids
-    if "memory" in hierarchy.controllers:
-        if hierarchy.version == 2:
-            yield "memory.max", memory
-            yield "memory.oom.group", "1"
-            if _has_swap():
-                yield "memory.swap.max", "0"
-        else:
-            yield "memory.limit_in_bytes", memory
-            if _has_swap():
-                yield "memory.memsw.limit_in_bytes", memory
-
-
-def _has_swap() -> bool:
-    return len(Path("/proc/swaps").read_text().splitlines()) > 1
-
-
-def _processes(group: Path) -> set[int]:
-    try:
-        return {int(line) for line in (group / "cgroup.procs").read_text().split()}
-    except OSError:
-        return set()
-
-
 def _count(file: Path, key: str) -> int:
+    """A number of a file of lines ``key number``."""
     try:
         lines = file.read_text().splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.split()[0] == key), 0)
-
-
-def _mounts() -> Iterator[_Mount]:
-    """The hierarchies that are mounted."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        shown, point = fields.split(" ")[3:5]
-        kind, _, options = rest.split(" ", 2)
-        if kind == "cgroup":
-            yield _Mount(1, shown, Path(point), frozenset(options.split(",")))
-        elif kind == "cgroup2":
-            try:
-                controllers = (Path(point) / "cgroup.controllers").read_text().split()
-            except OSError:
-                continue
-            yield _Mount(2, shown, Path(point), frozenset(controllers))
-
-
-def _own_groups(text: str) -> Mapping[str, str]:
-    """The path of our own group by controller; the second version has the key ``''``."""
-    found = {}
-    for line in text.splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            found[controller] = path
-    return found
-
-
-def _home(mount: _Mount, own: Mapping[str, str], name: str) -> Path:
-    """The directory to make groups in, made if need be.
-
-    In the first version it is at the root, where the daemon's own caps do not count for its jobs.
-    In the second only the part of the tree that was given to the daemon is its to change.
-    """
-    if mount.version == 1:
-        home = mount.point / name
-        home.mkdir(exist_ok=True)
-        return home
-    beneath = os.path.relpath(own.get("", "/"), mount.shown)
-    base = mount.point if beneath.startswith("..") else mount.point / beneath
-    if base.name == f"{name}-daemon":  # an earlier look has moved us already
-        base = base.parent
-    if base != mount.point:
-        _make_room(base, name)
-    _enable(base)
-    home = base / name
-    home.mkdir(exist_ok=True)
-    _enable(home)
-    return home
-
-
-def _make_room(base: Path, name: str) -> None:
-    """Move who is in a group into one beneath it: only groups without processes may pass
-    controllers on to others.
-    """
-    inner = base / f"{name}-daemon"
-    inner.mkdir(exist_ok=True)
-    for pid in _processes(base):
-        try:
-            (inner / "cgroup.procs").write_text(str(pid))
-        except ProcessLookupError:
-            continue
-
-
-def _enable(group: Path) -> None:
-    control = group / "cgroup.subtree_control"
-    enabled = control.read_text().split()
-    for controller in _CONTROLLERS:
-        if controller not in enabled:
-            try:
-                control.write_text(f"+{controller}")
-            except OSError:
-                continue  # `_try` tells whether it works
-
-
-def _try(home: Path, version: int, controller: str) -> None:
-    """Make a group and set a cap.
-
-    :raises OSError: where that is not possible.
-    """
-    trial = home / "trial"
-    trial.mkdir(exist_ok=True)
-    try:
-        limits = Limits()
-        for name, value in _settings(Hierarchy(version, home, frozenset({controller})), limits):
-            (trial / name).write_text(value)
-    finally:
-        trial.rmdir()

@@ -25,8 +25,8 @@ from syndicate.sandbox.disk import Disks
 from syndicate.sandbox.enclosure import Enclosure
 from syndicate.sandbox.host import Host
 from syndicate.sandbox.interface import IEnclosure, ISandbox, Plot, SandboxFacts
+from syndicate.sandbox.launching import IHostReactor
 from syndicate.sandbox.sources import Tree
-from syndicate.sandbox.spares import IHostReactor
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: What the overlay's mount options cannot hold.

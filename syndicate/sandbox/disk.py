@@ -16,7 +16,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 
 from syndicate.domain.errors import SandboxFailed, StorageFull
 from syndicate.domain.quantities import say_size
-from syndicate.sandbox.spares import IHostReactor
+from syndicate.sandbox.launching import IHostReactor
 
 #: A smaller file system cannot be made.
 SMALLEST = 4 << 20

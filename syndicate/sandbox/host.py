@@ -18,9 +18,10 @@ from syndicate.sandbox.cgroups import ControlGroups
 from syndicate.sandbox.confine.discard import discard
 from syndicate.sandbox.disk import Disks
 from syndicate.sandbox.interface import SourceRules
+from syndicate.sandbox.launching import IHostReactor
 from syndicate.sandbox.orders import Identity
 from syndicate.sandbox.sources import Sources
-from syndicate.sandbox.spares import IHostReactor, Launchers
+from syndicate.sandbox.spares import Launchers
 from syndicate.sandbox.uids import Uids
 
 T = TypeVar("T")

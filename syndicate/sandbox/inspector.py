@@ -14,8 +14,9 @@ from zope.interface import implementer
 from syndicate.domain.errors import SandboxFailed
 from syndicate.sandbox.cgroups import ControlGroups
 from syndicate.sandbox.interface import ISourceInspector, SourceFacts, SourceRules
+from syndicate.sandbox.launching import IHostReactor
 from syndicate.sandbox.orders import Identity
-from syndicate.sandbox.spares import Done, IHostReactor, Launchers
+from syndicate.sandbox.spares import Done, Launchers
 
 #: Who looks, where we may choose: nobody.
 _NOBODY = 65534

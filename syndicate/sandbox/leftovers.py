@@ -69,8 +69,10 @@ def kill_all(pids: set[int]) -> int:
 
 
 def unmount_all(directory: Path) -> int:
-    """Unmount what is at or below a directory; returns how many mounts there were."""
-    points = mounts_below(directory)
+    """Unmount what is below a directory; returns how many mounts there were. The directory itself
+    may be a mount of the operator's.
+    """
+    points = [point for point in mounts_below(directory) if point != str(directory)]
     for point in points:
         syscalls.unmount(point)
     return len(points)

@@ -13,8 +13,9 @@ from syndicate.domain.errors import SandboxFailed
 from syndicate.domain.job import Limits
 from syndicate.sandbox.cgroups import OomWatch
 from syndicate.sandbox.interface import Exit, IRun, Output
+from syndicate.sandbox.launching import End, IHostReactor, Launcher
 from syndicate.sandbox.orders import RunOrder
-from syndicate.sandbox.spares import End, IHostReactor, Launcher, Launchers, failure_of
+from syndicate.sandbox.spares import Launchers, failure_of
 
 
 @implementer(IRun)
@@ -50,9 +51,14 @@ class Run:
 
     def begin(self, launchers: Launchers, order: RunOrder) -> None:
         """Have a launcher start it."""
-        self._launcher = launcher = launchers.take()
-        launcher.group.set(self._limits)
-        self._memory = launcher.group.watch(lambda: self.overstep("memory"), self._reactor)
+        launcher = launchers.take()
+        try:
+            launcher.group.set(self._limits)
+            self._memory = launcher.group.watch(lambda: self.overstep("memory"), self._reactor)
+        except OSError as error:
+            launcher.terminate()
+            raise SandboxFailed(f"The job's limits cannot be set: {error}.") from error
+        self._launcher = launcher
         launcher.give(order, self)
 
     @property

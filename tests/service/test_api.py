@@ -146,7 +146,7 @@ async def test_a_job_is_followed_from_submission_to_its_files(make_door: Make) -
     code, told = await door.ask("GET", "/v1/jobs/1/files")
     paths = [file["path"] for file in told["files"]]
     assert "attempt-1/slave[0].out" in paths
-    assert "attempt-1/slave[0].tar" in paths
+    assert "attempt-1/slave[0]/outputs.tar" in paths
     answer = await door.open("GET", "/v1/jobs/1/files/attempt-1/slave[0].err")
     assert await answer.content() == b"\xff odd\n"
     code, told = await door.ask("GET", "/v1/jobs/1/files/attempt-1/nobody.out")

@@ -138,6 +138,5 @@ def _at_attempt(lab: Running, number: int, attempt: int) -> dict[str, object] | 
 
 def _pid_namespaces_of(uids: range) -> set[str]:
     return {
-        Path(f"/proc/{process.split()[0]}/ns/pid").readlink().name
-        for process in processes_of(uids)
+        Path(f"/proc/{process.split()[0]}/ns/pid").readlink().name for process in processes_of(uids)
     }

@@ -18,6 +18,8 @@ import attrs
 import pytest
 from packaging.requirements import Requirement
 
+import syndicate
+
 REPOSITORY = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.system, pytest.mark.deadline(120)]
@@ -108,7 +110,11 @@ def test_each_daemon_can_say_what_it_takes(installed: Installed, daemon: str) ->
 
 
 def test_the_command_tells_its_version(installed: Installed) -> None:
-    assert importlib.metadata.version("syndicate") in installed.run("syndicate", "--version")
+    assert syndicate.__version__ in installed.run("syndicate", "--version")
+
+
+def test_the_package_is_of_the_version_it_says() -> None:
+    assert importlib.metadata.version("syndicate") == syndicate.__version__
 
 
 def test_what_runs_is_what_was_installed(installed: Installed, source: Path) -> None:

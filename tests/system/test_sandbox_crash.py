@@ -80,6 +80,12 @@ def launchers() -> list[str]:
     return found
 
 
+def sleeper_of(uid: int) -> subprocess.Popen[bytes]:
+    """A process of that user, outside of any sandbox."""
+    become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+    return subprocess.Popen([*become, "sleep", "601"])
+
+
 def groups_of(name: str) -> list[Path]:
     return list(Path("/sys/fs/cgroup").glob(f"**/syndicate-{name}-*"))
 
@@ -151,8 +157,7 @@ async def test_sweeping_leaves_the_neighbours_alone(tmp_path: Path, kit: Kit) ->
 
 @pytest_twisted.ensureDeferred
 async def test_stray_processes_of_the_volunteers_users_are_swept(kit: Kit) -> None:
-    argv = ["setpriv", f"--reuid={UIDS[1]}", f"--regid={UIDS[1]}", "--clear-groups", "sleep", "601"]
-    with subprocess.Popen(argv) as stray:
+    with sleeper_of(UIDS[1]) as stray:
         while len(sleepers()) != 1:
             await deferLater(the_reactor(), 0.01)
         assert await kit.sandbox.sweep() == 1
@@ -185,8 +190,7 @@ async def test_what_cannot_be_removed_is_told_and_removed_later(kit: Kit, tmp_pa
 @pytest_twisted.ensureDeferred
 async def test_a_process_that_escaped_would_be_found(kit: Kit) -> None:
     enclosure = await kit.prepare()
-    argv = ["setpriv", f"--reuid={UIDS[0]}", f"--regid={UIDS[0]}", "--clear-groups", "sleep", "601"]
-    with subprocess.Popen(argv) as escaped:
+    with sleeper_of(UIDS[0]) as escaped:
         while len(sleepers()) != 1:
             await deferLater(the_reactor(), 0.01)
         destroying = enclosure.destroy()
@@ -194,5 +198,3 @@ async def test_a_process_that_escaped_would_be_found(kit: Kit) -> None:
         assert not destroying.called
         escaped.kill()
         await destroying
-
-

@@ -19,39 +19,54 @@ pytestmark = pytest.mark.system
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
+PYTHON = """
+import getpass, socket, sqlite3, ssl
+print(getpass.getuser(), socket.gethostbyname(socket.gethostname()))
+"""
+PERL = "use Socket; use POSIX; print join('.', unpack('C4', inet_aton('master')));"
+C = """
+#include <stdio.h>
+int main(void) { puts("hello"); return 0; }
+"""
+CXX = """
+#include <iostream>
+int main() { std::cout << "hello" << std::endl; }
+"""
+JAVA = """
+class X {
+    public static void main(String[] words) throws Exception {
+        String address = java.net.InetAddress.getLocalHost().getHostAddress();
+        System.out.println(System.getProperty("user.name") + " " + address);
+    }
+}
+"""
+GO = """
+package main
+import "fmt"
+func main() { fmt.Println("hello") }
+"""
+GIT = (
+    "git init -q repo && cd repo && git -c user.name=x -c user.email=x@y"
+    " commit -q --allow-empty -m hello && git log --format=%s"
+)
+
 #: Of each tool: files, a command, and what it prints.
 TOOLS: dict[str, tuple[dict[str, str], str, str]] = {
     "sh": ({}, "sh -c 'echo hello'", "hello"),
     "bash": ({}, "bash -c 'echo ${BASH_VERSION:+hello}; exec 3<>/dev/null'", "hello"),
     "awk": ({}, "awk 'BEGIN { print toupper(\"hello\") }'", "HELLO"),
     "sed": ({}, "echo hallo | sed s/a/e/", "hello"),
-    "perl": ({}, "perl -MSocket -MPOSIX -e 'print join(q(.), unpack(q(C4), inet_aton(q(master))))'", "10.9.8.7"),
-    "python3": (
-        {"p.py": "import ssl, sqlite3, socket, getpass\nprint(getpass.getuser(), socket.gethostbyname(socket.gethostname()))\n"},
-        "/usr/bin/python3 p.py",
-        "job 10.9.8.7",
-    ),
-    "cc": ({"x.c": '#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n'}, "cc -O2 -o bin/x x.c && x", "hello"),
-    "c++": (
-        {"x.cc": '#include <iostream>\nint main() { std::cout << "hello\\n"; }\n'},
-        "c++ -o x x.cc && ./x",
-        "hello",
-    ),
-    "javac": (
-        {"X.java": 'class X { public static void main(String[] a) throws Exception { System.out.println(java.net.InetAddress.getLocalHost().getHostAddress() + " " + System.getProperty("user.name")); } }\n'},
-        "javac X.java && java X",
-        "10.9.8.7 job",
-    ),
-    "go": (
-        {"x.go": 'package main\nimport "fmt"\nfunc main() { fmt.Println("hello") }\n'},
-        "go build -o bin/x x.go && bin/x",
-        "hello",
-    ),
+    "perl": ({"x.pl": PERL}, "perl x.pl", "10.9.8.7"),
+    "python3": ({"x.py": PYTHON}, "/usr/bin/python3 x.py", "job 10.9.8.7"),
+    "cc": ({"x.c": C}, "cc -O2 -o bin/x x.c && x", "hello"),
+    "c++": ({"x.cc": CXX}, "c++ -o x x.cc && ./x", "hello"),
+    "javac": ({"X.java": JAVA}, "javac X.java && java X", "job 10.9.8.7"),
+    "go": ({"x.go": GO}, "go build -o bin/x x.go && bin/x", "hello"),
     "node": ({}, "node -e 'console.log(\"hello\")'", "hello"),
-    "git": ({}, "git init -q repo && git -C repo -c user.name=x -c user.email=x@y commit -q --allow-empty -m hello && git -C repo log --format=%s", "hello"),
-    "openssl": ({}, "openssl version -d | grep -c OPENSSLDIR; test -e /etc/ssl/certs/ca-certificates.crt && echo certs", "1\ncerts"),
-    "getent": ({}, "getent hosts slave0; getent services http | cut -c-4", "10.9.8.8        slave0\nhttp"),
-}  # fmt: skip
+    "git": ({}, GIT, "hello"),
+    "openssl": ({}, "test -e /etc/ssl/certs/ca-certificates.crt && echo there", "there"),
+    "getent": ({}, "getent hosts slave0 | tr -s ' '", "10.9.8.8 slave0"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +79,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kit(request: pytest.FixtureRequest, directory: Path) -> Iterator[Kit]:
     """A sandbox of either mode."""
     state = directory / request.param
-    kit = Kit(ChrootSandbox(the_reactor(), state, "tools", (41200, 41209), request.param), directory)
+    kit = Kit(
+        ChrootSandbox(the_reactor(), state, "tools", (41200, 41209), request.param), directory
+    )
     pytest_twisted.blockon(kit.sandbox.probe())
     yield kit
     pytest_twisted.blockon(kit.sandbox.close())

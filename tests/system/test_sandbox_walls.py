@@ -99,7 +99,7 @@ async def test_the_classic_ways_out_of_a_chroot_are_shut(kit: Kit) -> None:
         kit,
         "import os\n"
         "for act in (lambda: os.chroot('/tmp'), lambda: os.unshare(0x10000000),\n"
-        "            lambda: os.open('/proc/1/root/etc/shadow', 0), lambda: os.kill(-1, 0) or 1/0,\n"
+        "            lambda: os.open('/proc/1/root/etc/shadow', 0),\n"
         "            lambda: os.listdir('/proc/1/fd'), lambda: os.open('/proc/1/environ', 0)):\n"
         "    try:\n"
         "        act(); print('did')\n"

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import configparser
 import re
+import shlex
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
+import click
 import pytest
 
 from syndicate import config
-from syndicate.domain import errors, events
+from syndicate.cli import exits, jobfile
+from syndicate.cli.main import cli
+from syndicate.domain import errors, events, spec
 from syndicate.domain.job import JobState, Limits, MachineState, Outcome
 from syndicate.domain.quantities import parse_size, parse_span
 from syndicate.domain.volunteer import VolunteerState
+from syndicate.sandbox import tar
+from syndicate.sandbox.confine import root
+from syndicate.sandbox.enclosure import ENVIRONMENT
+from syndicate.sandbox.interface import SourceRules
 
 ROOT = Path(__file__).parents[2]
 ETC, DOC = ROOT / "etc", ROOT / "doc"
@@ -111,3 +121,125 @@ def test_the_page_on_job_files_gives_the_true_limits() -> None:
 @pytest.mark.parametrize("name", ["index", "writing-a-job", "sandbox", "using", "operating"])
 def test_pages_have_no_words_left_to_be_filled_in(name: str) -> None:
     assert not re.search(r"\b(TODO|FIXME|XXX|TBD|lorem)\b", page(name), re.IGNORECASE)
+
+
+def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that the words of a command line name, and the words behind its name."""
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words[0]) if words else None
+        if found is None and command.invoke_without_command:
+            break
+        assert found is not None, f"there is no {words[:1]} in {command.name}"
+        command, words = found, words[1:]
+    return command, words
+
+
+def options_of(command: click.Command) -> set[str]:
+    found = {"-h", "--help"}
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            found |= {*parameter.opts, *parameter.secondary_opts}
+    return found
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """Every line that the pages show somebody type which begins with syndicate."""
+    found = []
+    for path in [*DOC.rglob("*.rst"), ROOT / "README.rst"]:
+        for line in path.read_text("utf-8").splitlines():
+            for each in re.findall(r"(?:^ +[$#] |\$\(|&& )syndicate ([^)&#>]+)", line):
+                found.append((path.name, each.strip()))
+    return found
+
+
+@pytest.mark.parametrize(("name", "line"), command_lines())
+def test_commands_that_pages_show_are_there(name: str, line: str) -> None:
+    command, words = command_of(shlex.split(line))
+    if "--" in words:
+        words = words[: words.index("--")]
+    assert {word for word in words if word.startswith("-")} <= options_of(command)
+
+
+def test_the_page_on_the_command_line_has_every_verb_and_no_option_that_is_not_there() -> None:
+    table = page("using").split("Verbs\n-----")[1].split("\nOutput\n")[0]
+    described = set()
+    for row in re.split(r"(?m)^   \* - ", table)[2:]:
+        line = re.match(r"``syndicate ([^`]+)``", row)
+        assert line is not None, row
+        command, _ = command_of([word for word in line[1].split() if word.islower()])
+        described.add(command)
+        shown = re.findall(r"(?<=[`\s(])--?[A-Za-z][\w-]*", row)
+        assert set(shown) <= options_of(command), line[1]
+    assert described == set(all_commands(cli))
+
+
+def all_commands(command: click.Command) -> Iterator[click.Command]:
+    if not isinstance(command, click.Group):
+        yield command
+        return
+    if command.invoke_without_command:  # then its own list is what one uses
+        yield command
+        return
+    for name in command.list_commands(click.Context(command)):
+        found = command.get_command(click.Context(command), name)
+        assert found is not None
+        yield from all_commands(found)
+
+
+def test_the_page_on_the_command_line_has_every_exit_code() -> None:
+    table = page("using").split("Exit codes\n")[1]
+    codes = {value for value in vars(exits).values() if type(value) is int}
+    assert {int(code) for code in re.findall(r"(?m)^(\d+) ", table)} == codes
+
+
+def test_the_page_on_the_api_has_every_request() -> None:
+    source = (ROOT / "syndicate/api/app.py").read_text()
+    served = set(re.findall(r'"(GET|POST)", "(/v1/[^"]+)"', source))
+    said = re.findall(r"(?m)^``(GET|POST) (/v1/[^`?]+)(?:\?[^`]*)?``$", page("api"))
+    names = {"N": "<name>", "PATH": "<path:path>", "SHA256": "<sha256>"}
+    spelt = {
+        (method, "/".join(names.get(part, part) for part in path.split("/")))
+        for method, path in said
+    }
+    blobs = {("GET", "/v1/blobs/<sha256>")}  # served by a route of its own making
+    assert spelt == served | blobs
+
+
+def test_the_job_file_that_a_page_shows_is_one(tmp_path: Path) -> None:
+    blocks = re.findall(r"(?m)^\.\. code-block:: toml\n\n((?:   .*\n|\n)+)", page("job-file"))
+    assert len(blocks) == 2
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(textwrap.dedent(block))
+        draft = jobfile.draft(path, ())
+        assert draft.source == tmp_path
+        assert draft.spec["machines"] > 1
+
+
+def test_the_page_on_job_files_has_every_key() -> None:
+    text = page("job-file")
+    for key in (*spec._SPEC, *spec._LIMITS, *spec._RESOURCES, *spec._TABLES):
+        if key not in ("sha256", "size"):  # not for people
+            assert re.search(rf"(?m)^   \[?{key}\b", text), key
+    for key in jobfile.NOT_YET:
+        assert f"``{key}``" in text, key
+
+
+def test_the_page_on_jobs_has_the_environment_that_they_get() -> None:
+    said = dict(re.findall(r"(?m)^``([A-Z_]+)`` +(\S.*)$", page("writing-a-job")))
+    part = (ROOT / "syndicate/volunteer/part.py").read_text()
+    own = set(re.findall(r'"(SYNDICATE_[A-Z]+)":', part))
+    assert set(said) == own | set(ENVIRONMENT)
+    assert {said[name] for name in ENVIRONMENT} == {f"``{text}``" for text in ENVIRONMENT.values()}
+
+
+def test_the_page_on_the_sandbox_has_the_rules_of_sources() -> None:
+    text, rules = page("sandbox"), SourceRules()
+    for name in tar.RESERVED:
+        assert f"``{name}``" in text
+    assert f"{rules.members:,} files".replace(",", " ") in text
+    assert f"more than {rules.name} bytes" in text
+    assert f"more than {rules.depth} deep" in text
+    for device in root._DEVICES:
+        assert f"``{device}``" in text

@@ -33,7 +33,9 @@ def set_limits(rlimits: dict[str, int]) -> None:
     for name, wanted in rlimits.items():
         which = getattr(resource, f"RLIMIT_{name}")
         try:
-            resource.setrlimit(which, (wanted, wanted))
+            # Over the lower limit of processor time comes SIGXCPU, which tells what it was.
+            spare = 5 if name == "CPU" else 0
+            resource.setrlimit(which, (wanted, wanted + spare))
         except (ValueError, PermissionError):
             highest = resource.getrlimit(which)[1]
             resource.setrlimit(which, (highest, highest))

@@ -23,6 +23,7 @@ def main() -> NoReturn:
     if os.getppid() != int(sys.argv[1]):  # the daemon died before it could take us along
         os._exit(0)
     os.set_inheritable(channel.CHANNEL, False)
+    os.chdir("/")
     try:
         for group in sys.argv[2:]:
             runner.write(f"{group}/cgroup.procs", "0")

@@ -57,7 +57,7 @@ def _checked(result: int, what: str) -> None:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int = 0, data: str = "") -> None:
-    """Attach a file system to a directory; the arguments are those of mount(2)."""
+    """Attach a file system to a directory; the flags are those of the system call."""
     _checked(
         _libc.mount(
             os.fsencode(source),

@@ -1,0 +1,164 @@
+"""Finding the hierarchies of control groups that this host has and lets us use.
+
+Linux has two versions of them, and hosts with both. Each controller is looked for in the second
+version first, then in the first. What is found is tried, as being shown is not being allowed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import attrs
+
+from syndicate.domain.job import Limits
+
+#: What is to be capped.
+CONTROLLERS = ("memory", "pids")
+#: Of the processes in a group two are ours: the launcher, and the first one of its namespace.
+_OURS = 2
+
+
+@attrs.frozen
+class Hierarchy:
+    """Where groups are made, and which controllers work there."""
+
+    #: 1 or 2.
+    version: int
+    #: The directory of this volunteer; each launcher has one of its own in it.
+    home: Path
+    controllers: frozenset[str]
+
+
+class Mount(NamedTuple):
+    """One mounted hierarchy."""
+
+    version: int
+    #: The part of the hierarchy that is shown at the mount point.
+    shown: str
+    point: Path
+    controllers: frozenset[str]
+
+
+def find(name: str) -> tuple[tuple[Hierarchy, ...], list[str]]:
+    """Make a volunteer's directory of that name wherever a controller can be used.
+
+    :returns: what was found, and sentences on what is missing.
+    """
+    found: dict[Path, Hierarchy] = {}
+    remarks = []
+    mounted = sorted(mounts(), key=lambda mount: -mount.version)
+    for controller in CONTROLLERS:
+        problems = []
+        for home, version in _homes(mounted, controller, name):
+            try:
+                _try(home, version, controller)
+            except OSError as error:
+                problems.append(f"{error.strerror}: {error.filename}")
+                continue
+            so_far = found[home].controllers if home in found else frozenset()
+            found[home] = Hierarchy(version, home, so_far | {controller})
+            break
+        else:
+            why = "; ".join(problems) or "the kernel has no such control group mounted"
+            remarks.append(
+                f"The {controller} of a job cannot be capped by a control group ({why}): run the "
+                "volunteer as root, or with Delegate=yes in its systemd unit."
+            )
+    return tuple(found.values()), remarks
+
+
+def mounts() -> Iterator[Mount]:
+    """The hierarchies that are mounted."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        shown, point = fields.split(" ")[3:5]
+        kind, _, options = rest.split(" ", 2)
+        if kind == "cgroup":
+            yield Mount(1, shown, Path(point), frozenset(options.split(",")))
+        elif kind == "cgroup2":
+            try:
+                controllers = (Path(point) / "cgroup.controllers").read_text().split()
+            except OSError:
+                continue
+            yield Mount(2, shown, Path(point), frozenset(controllers))
+
+
+def apply(path: Path, hierarchy: Hierarchy, limits: Limits) -> None:
+    """Cap what is in a group.
+
+    :raises OSError: when the kernel does not take it.
+    """
+    settings: dict[str, object] = {}
+    if "pids" in hierarchy.controllers:
+        settings["pids.max"] = limits.pids + _OURS
+    if "memory" in hierarchy.controllers and hierarchy.version == 2:
+        settings |= {"memory.max": limits.memory, "memory.oom.group": 1, "memory.swap.max": 0}
+    elif "memory" in hierarchy.controllers:
+        settings["memory.limit_in_bytes"] = limits.memory
+        settings["memory.memsw.limit_in_bytes"] = limits.memory
+    for name, value in settings.items():
+        if "sw" not in name or (path / name).exists():  # a kernel may not count swap
+            (path / name).write_text(str(value))
+
+
+def _homes(mounted: list[Mount], controller: str, name: str) -> Iterator[tuple[Path, int]]:
+    """Where the volunteer's directory could be, the best place first."""
+    for mount in mounted:
+        if controller not in mount.controllers:
+            continue
+        if mount.version == 2 and (base := _given(mount, name)):
+            yield base / name, 2
+        # At the root the daemon's own caps do not count for its jobs.
+        yield mount.point / name, mount.version
+
+
+def _given(mount: Mount, name: str) -> Path | None:
+    """The group of the second version that was given to this daemon, if one was: the one that we
+    are alone in.
+
+    Only a group without processes may pass controllers on, so we move into one beneath it.
+    """
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    beneath = os.path.relpath(own, mount.shown)
+    if beneath == "." or beneath.startswith(".."):
+        return None
+    group = mount.point / beneath
+    if group.name == f"{name}-daemon":  # an earlier look has moved us already
+        return group.parent
+    try:
+        if (group / "cgroup.procs").read_text().split() != [str(os.getpid())]:
+            return None
+        inner = group / f"{name}-daemon"
+        inner.mkdir(exist_ok=True)
+        (inner / "cgroup.procs").write_text(str(os.getpid()))
+    except OSError:
+        return None
+    return group
+
+
+def _try(home: Path, version: int, controller: str) -> None:
+    """Make the directory, and in it a group with a cap.
+
+    :raises OSError: where that is not possible.
+    """
+    if version == 2:
+        _pass_on(home.parent, controller)
+    home.mkdir(exist_ok=True)
+    if version == 2:
+        _pass_on(home, controller)
+    trial = home / "trial"
+    trial.mkdir(exist_ok=True)
+    try:
+        apply(trial, Hierarchy(version, home, frozenset({controller})), Limits())
+    finally:
+        trial.rmdir()
+
+
+def _pass_on(group: Path, controller: str) -> None:
+    control = group / "cgroup.subtree_control"
+    if controller not in control.read_text().split():
+        control.write_text(f"+{controller}")

@@ -1,0 +1,93 @@
+"""The sandbox of a volunteer whose daemon is not root."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.system, pytest.mark.deadline(180)]
+
+REPOSITORY = Path(__file__).parents[2]
+UID = 41400
+#: Interpreters to try: ours may lie where nobody but root can go.
+PYTHONS = (sys.executable, "/usr/bin/python3")
+USABLE = "import subprocess, sys, pytest, twisted; subprocess.check_call([sys.executable, '-V'])"
+BECOME = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A directory of the unprivileged user's."""
+    os.chown(tmp_path, UID, UID)
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == 0 and parent.name.startswith("pytest-"):
+            parent.chmod(0o711)
+    return tmp_path
+
+
+def environment(home: Path) -> dict[str, str]:
+    """One in which our code and libraries are found."""
+    libraries = sysconfig.get_paths()["purelib"]
+    return {
+        "PATH": os.defpath,
+        "HOME": str(home),
+        "PYTHONPATH": f"{libraries}:{REPOSITORY}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def run(home: Path, before: list[str], words: list[str]) -> str:
+    """What Python says, in the first interpreter that can."""
+    env = environment(home)
+    for python in PYTHONS:
+        check = [*before, python, "-c", USABLE]
+        if subprocess.run(check, env=env, cwd=REPOSITORY, capture_output=True).returncode == 0:
+            break
+    else:
+        pytest.skip(f"none of {PYTHONS} can be used by another user with our libraries")
+    done = subprocess.run(
+        [*before, python, *words],
+        env=env,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=150,
+    )
+    return done.stdout
+
+
+def test_every_promise_holds_for_an_unprivileged_user(home: Path) -> None:
+    contracts = [
+        "tests/contract/test_contract_sandbox.py",
+        "tests/contract/test_contract_inspector.py",
+    ]
+    options = ["-q", "-p", "no:cacheprovider", f"--basetemp={home}/t", "-rf"]
+    said = run(home, BECOME, ["-m", "pytest", *options, *contracts])
+    last = said.splitlines()[-1]
+    assert "failed" not in last, said
+    assert int(last.split(" passed")[0].split()[-1]) > 80, said
+
+
+def test_an_unprivileged_volunteer_says_what_it_cannot_enforce(home: Path) -> None:
+    said = run(home, BECOME, ["-m", "tests.support.sandbox_probe", str(home)]).splitlines()
+    assert said == ["user files output pids wall", "41500", "kept", ""]
+
+
+def test_one_with_a_root_that_is_none_falls_back_to_a_user_namespace(home: Path) -> None:
+    before = [*BECOME, "unshare", "--user", "--map-root-user"]
+    said = run(home, before, ["-m", "tests.support.sandbox_probe", str(home)]).splitlines()
+    assert said == ["user files output pids wall", "41500", "kept", ""]
+
+
+def test_where_user_namespaces_are_forbidden_it_says_what_to_do(home: Path) -> None:
+    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"'
+    before = [*BECOME, "unshare", "--user", "--map-root-user", "sh", "-c", forbid]
+    said = run(home, before, ["-m", "tests.support.sandbox_probe", str(home)])
+    assert "Run the volunteer as root, or allow unprivileged user namespaces" in said
+    assert "Traceback" not in said
