@@ -191,7 +191,7 @@ class HttpsTransfer:
 
     async def _bring_there(self, sha256: str, size: int, file: BinaryIO) -> None:
         trials = Trials(self._clock, f"The upload of {sha256[:12]}…")
-        held = 0
+        held, damaged = 0, False
         while True:
             try:
                 found = await self._exchange(held_at_manager, sha256)
@@ -200,10 +200,10 @@ class HttpsTransfer:
                 held = found if found <= size else 0
                 await self._exchange(send_blob, sha256, size, file, held)
             except Invalid:
-                if not held:
+                if damaged or not held:
                     raise
-                # What an earlier try had left there was damaged; it has been forgotten by now.
-                held = 0
+                # What an earlier try had left there was; it has been forgotten by now.
+                damaged = True
             except (*BROKEN, SyndicateError) as error:
                 await self._sleep(trials.pause(error, held))
             else:

@@ -12,6 +12,7 @@ import json
 import random
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from email.message import Message
@@ -97,7 +98,8 @@ class Connection:
         self._context: ssl.SSLContext | None = None
         self._secret: str | None = None
         self._kept: _Pinned | None = None
-        self._told = False
+        #: Set once the user was told of the waiting; shared with those of other threads.
+        self._told = threading.Event()
         #: Whether the manager was there once: then it may be there again.
         self._met = False
         #: Seconds to go on trying when a manager that was there before does not any more.
@@ -168,14 +170,15 @@ class Connection:
 
     def say_waiting(self) -> None:
         """Tell the user, once, that the manager is waited for."""
-        if not self._told:
-            self._told = True
+        if not self._told.is_set():
+            self._told.set()
             self._say(f"The manager does not answer; trying for {self.patience:g} s.")
 
     def another(self) -> Connection:
         """One to the same manager, for another thread."""
         other = Connection(self.url, self._token, self._authority, self._say)
         other._context, other._secret = self._tls(), self._secret
+        other._told = self._told
         other._met, other.patience = self._met, self.patience
         return other
 

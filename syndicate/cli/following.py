@@ -135,8 +135,6 @@ def follow(session: Session, job: Record, *, output: bool) -> Record:
 @contextlib.contextmanager
 def _progress(session: Session, connection: Connection, job: Record) -> Iterator[IProgress]:
     if not (sys.stderr.isatty() and session.colored(sys.stderr)):
-        if job["state"] == "queued" and job["reason"]:
-            session.say(f"Job {job['job']} waits: {visible(job['reason'])}")
         yield PlainProgress(session)
         return
     from rich.live import Live

@@ -38,6 +38,10 @@ from syndicate.wire.interface import EndReport, Holding, Part, PrepareOrder
 
 log = Logger()
 
+#: Seconds within which a source must be fetched and unpacked, and a target started; a volunteer
+#: that is slower is given up for this attempt.
+PREPARE_DEADLINE = 900.0
+START_DEADLINE = 60.0
 #: Seconds within which a volunteer must be clean after the order; then its link is dropped.
 RELEASE_DEADLINE = 60.0
 
@@ -108,7 +112,8 @@ class Conductor:
             spec.linger,
         )
         try:
-            await self._fleet.link(machine.volunteer).prepare(order)
+            preparing = self._fleet.link(machine.volunteer).prepare(order)
+            await preparing.addTimeout(PREPARE_DEADLINE, self._clock, _too_late)
         except VolunteerLost:
             return  # The fleet tells when it will not come back, and repeats the order if it does.
         except InvalidSource as error:
@@ -124,7 +129,8 @@ class Conductor:
 
     async def _start(self, job: Job, machine: Machine) -> None:
         try:
-            await self._fleet.link(machine.volunteer).start(self._part(job, machine))
+            starting = self._fleet.link(machine.volunteer).start(self._part(job, machine))
+            await starting.addTimeout(START_DEADLINE, self._clock, _too_late)
         except (VolunteerLost, Conflict):
             return  # As in `_prepare`.
         except SyndicateError as error:
@@ -251,4 +257,4 @@ def _before_running(job: Job, machine: Machine) -> bool:
 
 
 def _too_late(result: object, timeout: float) -> object:
-    raise Timeout(f"It was not clean within {timeout:g} seconds.")
+    raise Timeout(f"The order was not carried out within {timeout:g} seconds.")

@@ -174,9 +174,15 @@ class Cluster:
                 return host[0]
 
             def describe(probed: SandboxFacts, name: str = name) -> Facts:
-                plain = dict(address=f"10.0.0.{int(name.strip('v')) + 1}", cores=2)
-                plain |= dict(memory=1 << 30, arch="x86_64", kernel="6.1") | facts  # type: ignore[operator]
-                return Facts(**plain, sandbox=probed.mode, enforced=probed.enforced)  # type: ignore[arg-type]
+                plain: dict[str, Any] = {
+                    "address": f"10.0.0.{int(name.strip('v')) + 1}",
+                    "cores": 2,
+                    "memory": 1 << 30,
+                    "arch": "x86_64",
+                    "kernel": "6.1",
+                    **facts,
+                }
+                return Facts(**plain, sandbox=probed.mode, enforced=probed.enforced)
 
             service = Volunteer(
                 self.clock,

@@ -140,7 +140,9 @@ def _describe(job: dict[str, Any]) -> None:
             "machines": f"{job['machines_wanted']}, attempt {job['attempt']}",
             "submitted": job["submitted_at"],
             "started": job["started_at"],
-            "finished": job["finished_at"] and f"{job['finished_at']}, after {ran}",
+            "finished": job["finished_at"] + (f", after {ran}" if ran else "")
+            if job["finished_at"]
+            else None,
             "limits": f"{say_span(limits['wall'])}, memory {say_size(limits['memory'])},"
             f" output {say_size(limits['output'])}, disk {say_size(limits['disk'])}",
             "outputs": " ".join(job["outputs"]),

@@ -214,4 +214,5 @@ def _end(session: Session, job: Record) -> int:
 def _tell_queued(session: Session, job: Record) -> None:
     count = job["machines_wanted"]
     machines = "1 machine" if count == 1 else f"{count} machines"
-    session.say(f"Job {job['job']} ({visible(job['name'])}, {machines}) is {job['state']}.")
+    about = f"Job {job['job']} ({visible(job['name'])}, {machines}) is {job['state']}."
+    session.say(f"{about} {visible(job['reason'])}".rstrip())

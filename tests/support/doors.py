@@ -1,0 +1,207 @@
+"""The manager's HTTPS door for blobs and logs without a manager, and a link to it that breaks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import CertificateOptions, PrivateCertificate, TLSVersion
+from twisted.protocols.portforward import ProxyFactory, ProxyServer
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from syndicate.blobs.interface import IBlobStore, ILogStore
+from syndicate.blobs.serve import Gathered, Upload, begin_upload, send_blob
+from syndicate.blobs.streaming import Sink, StreamingRequest, StreamingSite
+from syndicate.credentials.authority import Authority
+from syndicate.domain.errors import SyndicateError, Unauthorized
+
+#: Most bytes of a portion of a log.
+PORTION = 1 << 20
+
+
+def tls(authority: Authority, factory: Any) -> TLSMemoryBIOFactory:
+    """The factory, behind the authority's certificate."""
+    certificate = PrivateCertificate.loadPEM(
+        authority.certificate_file.read_bytes() + authority.key_file.read_bytes()
+    )
+    options = CertificateOptions(
+        privateKey=certificate.privateKey.original,
+        certificate=certificate.original,
+        raiseMinimumTo=TLSVersion.TLSv1_2,
+    )
+    return TLSMemoryBIOFactory(options, False, factory)
+
+
+@attrs.define(eq=False)
+class Door:
+    """Serves two stores over HTTPS on a port of its own."""
+
+    reactor: Any
+    authority: Authority
+    blobs: IBlobStore
+    logs: ILogStore
+    #: The only token that is good.
+    token: str = "good"
+    #: Errors to answer the next requests with.
+    refusals: list[SyndicateError] = attrs.field(factory=list)
+    #: Method, path and the headers that matter, of each request so far.
+    requests: list[tuple[str, str, str | None]] = attrs.field(factory=list)
+    connections: int = 0
+    ports: list[IListeningPort] = attrs.field(factory=list)
+    port: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        site = StreamingSite(_Tree(self), self._begin, refuse, self.reactor)
+        site.log = lambda request: None  # type: ignore[method-assign]
+        self.port = self.listen(tls(self.authority, _Counting(self, site)))
+
+    def listen(self, factory: Any) -> int:
+        """Listen on a port until `close`."""
+        port = self.reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.ports.append(port)
+        return int(port.getHost().port)
+
+    def weak_link(self, *limits: int | None) -> int:
+        """A port that leads here: each connection breaks after so many bytes towards its client,
+        or never; those past the last limit never do.
+        """
+        return self.listen(_WeakLink(self.port, list(limits)))
+
+    async def close(self) -> None:
+        """Listen no more."""
+        for port in self.ports:
+            await port.stopListening()
+
+    def _begin(self, request: StreamingRequest, length: int | None) -> Sink | None:
+        position = request.getHeader("range") or request.getHeader("x-syndicate-offset")
+        self.requests.append((request.method.decode(), request.uri.decode(), position))
+        if request.getHeader("authorization") != f"Bearer {self.token}":
+            raise Unauthorized("The token is not known here.")
+        if self.refusals:
+            raise self.refusals.pop(0)
+        if request.method != b"PUT":
+            return None
+        if request.path.startswith(b"/v1/blobs/"):
+            return begin_upload(request, length, self.blobs, request.path.decode().split("/")[-1])
+        return Gathered(PORTION)
+
+
+class _Tree(Resource):
+    isLeaf = True
+
+    def __init__(self, door: Door) -> None:
+        super().__init__()
+        self._door = door
+
+    def render(self, request: StreamingRequest) -> int:
+        def told(result: bytes | Failure) -> None:
+            if isinstance(result, Failure):
+                if request._disconnected:
+                    return
+                error = result.value
+                assert isinstance(error, SyndicateError), result.getTraceback()
+                result = refuse(request, error)
+            if not request._disconnected:
+                request.write(result)
+                request.finish()
+
+        Deferred.fromCoroutine(self._answer(request)).addBoth(told)
+        return NOT_DONE_YET
+
+    async def _answer(self, request: StreamingRequest) -> bytes:
+        kind, *names = request.path.decode().removeprefix("/v1/").split("/")
+        if kind == "logs":
+            assert isinstance(request.sink, Gathered)
+            job, attempt, machine = names
+            name = int(job), int(attempt), machine.replace("%5B", "[").replace("%5D", "]")
+            offset = int(request.args[b"offset"][0])
+            length = self._door.logs.append(*name, offset, bytes(request.sink.data))
+            return json.dumps({"length": length}).encode()
+        if request.method == b"PUT":
+            assert isinstance(request.sink, Upload)
+            await request.sink.finish()
+            request.setResponseCode(201)
+            return b"{}"
+        return await send_blob(request, self._door.blobs, names[0])
+
+
+def refuse(request: StreamingRequest, error: SyndicateError) -> bytes:
+    """An error as the manager tells it."""
+    request.setResponseCode(error.status)
+    told = {"code": error.code, "message": error.message, "details": dict(error.details)}
+    return json.dumps({"error": told}).encode()
+
+
+class _Counting(Factory):
+    """Counts the connections to a site."""
+
+    def __init__(self, door: Door, site: StreamingSite) -> None:
+        self._door, self._site = door, site
+
+    def doStart(self) -> None:
+        self._site.doStart()
+
+    def doStop(self) -> None:
+        self._site.doStop()
+
+    def buildProtocol(self, address: Any) -> Any:
+        self._door.connections += 1
+        return self._site.buildProtocol(address)
+
+
+class _WeakProxy(ProxyServer):
+    """Passes on so many bytes, then breaks."""
+
+    limit: int | None = None
+
+    def connectionMade(self) -> None:
+        self.limit = self.factory.limits.pop(0) if self.factory.limits else None
+        self.transport.setTcpNoDelay(True)
+        if self.limit is not None:
+            passed = self.transport.write
+
+            def write(data: bytes) -> None:
+                assert self.limit is not None
+                passed(data[: self.limit])
+                self.limit -= len(data)
+                if self.limit <= 0:
+                    self.limit = 0
+                    self.transport.loseConnection()
+
+            self.transport.write = write
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self.peer is not None and self.peer.transport is not None:
+            self.peer.transport.abortConnection()
+
+
+class _WeakLink(ProxyFactory):
+    protocol = _WeakProxy
+    noisy = False
+
+    def __init__(self, port: int, limits: list[int | None]) -> None:
+        super().__init__("127.0.0.1", port)
+        self.limits = limits
+
+
+class Silent(Factory):
+    """Takes connections, and says nothing on them."""
+
+    protocol = Protocol
+    noisy = False
+
+
+def token_of(*tokens: str) -> Callable[[], str]:
+    """A bearer whose token is another one each time; the last stays."""
+    left = list(tokens)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
