@@ -77,7 +77,7 @@ def _show(lab: Lab) -> int:
             _title("What the master wrote to result.json, fetched")
             for key, value in json.loads(results[0].read_text()).items():
                 text = json.dumps(value)
-                short = text if len(text) < 80 else f"{text[:76]} …"
+                short = text if len(text) < 60 else f"{text[:56]} …"
                 console.print(f"  {key:15} {short}", markup=False)
     return code
 
@@ -110,7 +110,12 @@ def _leftovers(lab: Lab) -> list[str]:
     for place in ("/run/netns", "/sys/class/net"):
         there = Path(place)
         names = [path.name for path in there.iterdir()] if there.exists() else []
-        left += [f"{place}/{name}" for name in names for mine in NAMES if name.startswith(mine)]
+        left += [
+            f"{place}/{name}"
+            for name in names
+            for mine in NAMES
+            if f"{name}-".startswith(f"{mine}-")
+        ]
     for process in Path("/proc").glob("[0-9]*"):
         try:
             words = (
