@@ -2,11 +2,13 @@
 
 Brings up a lab of a manager and six volunteers, each a network namespace with the real daemon,
 runs ``examples/mapreduce`` on all six by the command line, shows the result and how each machine
-ended, takes the lab down, and looks whether anything is left.
+ended, takes the lab down, and looks whether anything is left. What a demo that was killed has left
+is taken away by the next one.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -14,55 +16,104 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from rich.console import Console
 
 from syndicate.domain.errors import SyndicateError
 from syndicate.lab import Lab
+from syndicate.lab.state import Description
+from syndicate.lab.traces import find_traces
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".demo"
 COMMAND = Path(sys.executable).parent / "syndicate"
 VOLUNTEERS = 6
 
-#: What the names of the lab's namespaces and interfaces begin with.
-NAMES: list[str] = []
+#: Those that ask a program to stop.
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+#: Exit codes beside those of the job, as ``syndicate`` has them.
+NOT_ALLOWED, TRY_LATER, INTERRUPTED = 4, 75, 130
 
 console = Console(highlight=False)
 
 
 def main() -> int:
     """Run the demo; its exit code is that of the job, or 1 if something was left."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    if os.geteuid() != 0:
+        console.print(
+            "The demo needs root, for namespaces and chroots: make demo asks sudo for it."
+        )
+        return NOT_ALLOWED
+    for number in STOPS:
+        signal.signal(number, _interrupt)
+    with _alone() as alone:
+        if not alone:
+            console.print("Another demo runs in this checkout; wait for its end.")
+            return TRY_LATER
+        return _demo()
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    """Whether no other demo of this checkout runs; of one that was killed the kernel knows."""
+    with open(__file__, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _demo() -> int:
     began = time.monotonic()
     lab = Lab("demo", STATE, say=lambda text: console.print(f"[dim]{text}[/dim]"))
     try:
+        if lab.down():
+            console.print("A former demo was cut short; what it left was taken away.")
         code = _show(lab)
     except KeyboardInterrupt:
         console.print("\nInterrupted; the lab is taken down.")
-        code = 130
+        code = INTERRUPTED
     except SyndicateError as error:
-        console.print(f"[red]The demo failed:[/red] {error}")
+        console.print(f"The demo failed: {error}", style="red", markup=False)
         code = 1
     finally:
-        _title("Taking the lab down")
-        lab.down()
-    left = _leftovers(lab)
-    for line in left:
-        console.print(f"[red]left behind:[/red] {line}")
-    if not left:
-        console.print("Nothing is left: no process, mount, namespace, interface or file.")
+        # From here on it is cleaned up, however often somebody asks to stop.
+        for number in STOPS:
+            signal.signal(number, signal.SIG_IGN)
+        left = _take_down(lab)
     console.print(f"The demo took {time.monotonic() - began:.1f} s.")
     return code or bool(left)
+
+
+def _take_down(lab: Lab) -> list[str]:
+    """Take the lab down; gives what is left of it."""
+    _title("Taking the lab down")
+    description: Description | None = None
+    try:
+        description = lab.found
+        lab.down()
+        left = find_traces(lab.directory, description)
+    except SyndicateError as error:
+        left = [str(error)]
+    for line in left:
+        console.print(f"left behind: {line}", style="red", markup=False)
+    if not left:
+        console.print("Nothing is left: no process, mount, namespace, interface or file.")
+    return left
 
 
 def _show(lab: Lab) -> int:
     _title(f"A cluster on this machine: one manager, {VOLUNTEERS} volunteers")
     began = time.monotonic()
     lab.up(VOLUNTEERS)
-    NAMES.append(f"syn-{lab.description.index}")
     console.print(f"up in {time.monotonic() - began:.1f} s; every host is a network namespace")
     _run(lab, "volunteers")
     _title(f"examples/mapreduce on {VOLUNTEERS} machines")
@@ -101,34 +152,7 @@ def _run(lab: Lab, *words: str) -> int:
     return subprocess.run([COMMAND, *words], env=environment, check=False).returncode
 
 
-def _leftovers(lab: Lab) -> list[str]:
-    """What of the lab can still be seen on this machine."""
-    state = str(lab.directory)
-    left = [f"the directory {state}"] if lab.directory.exists() else []
-    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    left += [f"the mount {line.split()[4]}" for line in mounts if state in line]
-    for place in ("/run/netns", "/sys/class/net"):
-        there = Path(place)
-        names = [path.name for path in there.iterdir()] if there.exists() else []
-        left += [
-            f"{place}/{name}"
-            for name in names
-            for mine in NAMES
-            if f"{name}-".startswith(f"{mine}-")
-        ]
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (
-                (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            )
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state in words and process.name != str(os.getpid()):
-            left.append(f"process {process.name}: {words}")
-    return left
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 

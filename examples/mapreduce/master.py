@@ -174,7 +174,7 @@ def work(board: Board, port: int, files: dict[str, str]) -> dict[str, Any]:
         "agrees": index == counting.index_of_all(files),
         "files": len(files),
         **counting.totals(index),
-        "top": counting.top_words(index, 8),
+        "top": counting.top_words(index, 6),
         "slaves": [slave.as_json() for slave in sorted(door.slaves, key=lambda s: s.me["machine"])],
     }
 

@@ -8,10 +8,10 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
-from syndicate.api.views import timestamp
 from syndicate.credentials.interface import ROLES
 from syndicate.domain.errors import Forbidden, Invalid, Unauthorized
 from syndicate.manager.service import Manager, User
+from syndicate.manager.views import timestamp
 
 
 @attrs.frozen

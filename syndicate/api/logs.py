@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import attrs
 
-from syndicate.api.views import timestamp
 from syndicate.blobs.interface import ILogStore
 from syndicate.domain.log import Decoder, Line, LineSplitter
+from syndicate.manager.views import timestamp
 
 #: Bytes read from a log at a time, and written to a reader at a time.
 CHUNK = 256 << 10
@@ -47,7 +47,8 @@ class _Cursor:
         while data := self._logs.read(*self._place, self._offset, CHUNK):
             self._offset += len(data)
             for frame in self._decoder.feed(data):
-                yield from self._splitter.feed(frame)
+                if frame.stream in STREAMS:
+                    yield from self._splitter.feed(frame)
         if to_the_end:
             yield from self._splitter.flush()
 
@@ -113,7 +114,7 @@ def _render(machine: str, line: Line) -> bytes:
     told = {
         "at": timestamp(line.at),
         "machine": machine,
-        "stream": STREAMS.get(line.stream, "out"),
+        "stream": STREAMS[line.stream],
         "line": line.data.decode("utf-8", "replace"),
         "partial": line.partial,
     }

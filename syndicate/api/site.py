@@ -8,7 +8,8 @@ from typing import Any
 from twisted.web.http import Request as AnyRequest
 
 from syndicate.api.access import Access
-from syndicate.api.app import BODY_CAP, Api, refuse
+from syndicate.api.app import Api
+from syndicate.api.exchange import BODY_CAP, refuse
 from syndicate.blobs.interface import IBlobStore
 from syndicate.blobs.serve import Gathered, begin_upload
 from syndicate.blobs.streaming import Sink, StreamingRequest, StreamingSite

@@ -52,20 +52,20 @@ class Connection(http.client.HTTPSConnection):
         for family, kind, protocol, _, address in socket.getaddrinfo(
             self.host, self.port, type=socket.SOCK_STREAM
         ):
-            raw = socket.socket(family, kind, protocol)
+            sock = socket.socket(family, kind, protocol)
             try:
-                self._hold(raw)
-                raw.settimeout(CONNECTING)
-                raw.connect(address)
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                raw.settimeout(SILENCE)
+                self._hold(sock)
+                sock.settimeout(CONNECTING)
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(SILENCE)
                 sock = self._tls.wrap_socket(
-                    raw, server_hostname=SERVER_NAME, do_handshake_on_connect=False
+                    sock, server_hostname=SERVER_NAME, do_handshake_on_connect=False
                 )
                 self._hold(sock)
                 sock.do_handshake()
             except OSError as error:
-                raw.close()
+                sock.close()
                 problem = error
             else:
                 self.sock = sock

@@ -15,7 +15,7 @@ from zope.interface import Attribute, Interface
 
 
 class IBlobWriter(Interface):
-    """Takes the bytes of one blob, in order, on the thread that made it."""
+    """Takes the bytes of one blob, in order, from one thread at a time."""
 
     offset = Attribute("Bytes held so far, those of an earlier broken try included (int).")
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import attrs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer, IPullProducer
-from twisted.web.iweb import IRequest
+from twisted.web.http import Request
 from zope.interface import implementer
 
 from syndicate.blobs.interface import IBlobStore, IBlobWriter
@@ -26,7 +26,7 @@ CHUNK = 128 << 10
 _RANGE = re.compile(r"bytes=(\d{1,18})-")
 
 
-async def send_blob(request: IRequest, store: IBlobStore, sha256: str) -> bytes:
+async def send_blob(request: Request, store: IBlobStore, sha256: str) -> bytes:
     """Answer a GET or a HEAD for a blob, except for the end of the request.
 
     A HEAD for one that is not whole tells how much of it is held in ``X-Syndicate-Held``, then
@@ -50,7 +50,7 @@ async def send_blob(request: IRequest, store: IBlobStore, sha256: str) -> bytes:
     return b""
 
 
-def _start(request: IRequest, size: int) -> int:
+def _start(request: Request, size: int) -> int:
     found = _RANGE.fullmatch(request.getHeader("range") or "")
     if found is None:
         return 0
@@ -63,9 +63,11 @@ def _start(request: IRequest, size: int) -> int:
     return start
 
 
-def _send(request: IRequest, file: BinaryIO) -> Deferred[None]:
+def _send(request: Request, file: BinaryIO) -> Deferred[None]:
     consumer = IConsumer(request)
     producer = _FileProducer(consumer, file)
+    # Not from `stopProducing`, which comes before the request knows that its reader is gone.
+    request.notifyFinish().addErrback(lambda _: producer.end())
     consumer.registerProducer(producer, False)
     return producer.sent
 
@@ -89,10 +91,13 @@ class _FileProducer:
             self._consumer.write(data)
         else:
             self._consumer.unregisterProducer()
-            self.sent.callback(None)
+            self.end()
 
     def stopProducing(self) -> None:
-        """The reader is gone."""
+        """Nothing can be sent any more."""
+
+    def end(self) -> None:
+        """All is sent, or the reader is gone."""
         if not self.sent.called:
             self.sent.callback(None)
 
@@ -157,7 +162,7 @@ def begin_upload(
     return Upload(writer, size, writer.offset - offset)
 
 
-def _number(request: IRequest, header: str, otherwise: int | None) -> int:
+def _number(request: Request, header: str, otherwise: int | None) -> int:
     value = request.getHeader(header)
     if value is None and otherwise is not None:
         return otherwise

@@ -78,7 +78,7 @@ class StreamingRequest(Request):
     _refused = False
 
     def gotLength(self, length: int | None) -> None:
-        self.method, self.uri, self.clientproto = self.request_line.split(b" ")
+        self.method, self.uri, self.clientproto = self.request_line.split()
         self.path, _, query = self.uri.partition(b"?")
         self.args = parse_qs(query, True)
         try:

@@ -10,67 +10,21 @@ import contextlib
 import http.client
 import json
 import random
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from email.message import Message
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
 from syndicate.cli.exits import Unreachable
-from syndicate.domain.errors import BY_CODE, Conflict, Invalid, SyndicateError, Unavailable
-
-#: The name in every manager's certificate.
-SERVER_NAME = "syndicate-manager"
-
-#: Seconds to wait for a connection, and for an answer on it.
-CONNECT = 5.0
-ANSWER = 60.0
+from syndicate.cli.pinned import ANSWER, Answer, Pinned
+from syndicate.domain.errors import Conflict, Invalid, SyndicateError, Unavailable
 
 #: Seconds to wait for another one who sends the same file.
 _BUSY = 300.0
 
-_BLOCK = 1 << 18
-
 Result = TypeVar("Result")
-
-
-class Answer(NamedTuple):
-    """What the manager said, whole."""
-
-    status: int
-    headers: Message
-    body: bytes
-
-    def json(self) -> Any:
-        """Its body as JSON."""
-        return json.loads(self.body)
-
-
-class _Pinned(http.client.HTTPSConnection):
-    """A connection to a manager by whatever address."""
-
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext) -> None:
-        super().__init__(host, port, timeout=ANSWER, context=tls, blocksize=_BLOCK)
-        self._tls = tls
-
-    def connect(self) -> None:
-        """Connect, and check who is there."""
-        raw = socket.create_connection((self.host, self.port), CONNECT)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A manager that vanished without a word is noticed within a minute, in streams too.
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-        try:
-            self.sock = self._tls.wrap_socket(raw, server_hostname=SERVER_NAME)
-        except BaseException:
-            raw.close()
-            raise
-        self.sock.settimeout(self.timeout)
 
 
 class Connection:
@@ -97,7 +51,7 @@ class Connection:
         self._token, self._authority, self._say = token, authority, say
         self._context: ssl.SSLContext | None = None
         self._secret: str | None = None
-        self._kept: _Pinned | None = None
+        self._kept: Pinned | None = None
         #: Set once the user was told of the waiting; shared with those of other threads.
         self._told = threading.Event()
         #: Whether the manager was there once: then it may be there again.
@@ -220,21 +174,21 @@ class Connection:
         connection.request(method, path, body=body, headers={**self._headers(), **headers})
         return self._read(connection, accept)
 
-    def _read(self, connection: _Pinned, accept: tuple[int, ...]) -> Answer:
+    def _read(self, connection: Pinned, accept: tuple[int, ...]) -> Answer:
         response = connection.getresponse()
         answer = Answer(response.status, response.headers, response.read())
         if not 200 <= answer.status < 300 and answer.status not in accept:
-            raise _error_of(answer)
+            raise answer.error()
         return answer
 
-    def _connection(self) -> _Pinned:
+    def _connection(self) -> Pinned:
         if self._kept is None:
             connection = self._connect()
             self._kept = connection
         return self._kept
 
-    def _connect(self) -> _Pinned:
-        connection = _Pinned(self._host, self._port, self._tls())
+    def _connect(self) -> Pinned:
+        connection = Pinned(self._host, self._port, self._tls())
         connection.connect()
         self._met = True
         return connection
@@ -316,7 +270,7 @@ class Connection:
             connection.request("GET", path, headers={**self._headers(), **(headers or {})})
             response = connection.getresponse()
             if response.status != 200:
-                raise _error_of(Answer(response.status, response.headers, response.read()))
+                raise Answer(response.status, response.headers, response.read()).error()
             yield _chunks(response)
         finally:
             connection.close()
@@ -325,14 +279,3 @@ class Connection:
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
     while chunk := response.read1(1 << 16):
         yield chunk
-
-
-def _error_of(answer: Answer) -> SyndicateError:
-    """The error in an answer; when it is none of ours, one that shows what came."""
-    try:
-        found = answer.json()["error"]
-        kind = BY_CODE.get(found["code"], SyndicateError)
-        return kind(found["message"], **(found.get("details") or {}))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        text = answer.body[:200].decode("utf-8", "replace").strip()
-        return SyndicateError(f"The manager answered with HTTP status {answer.status}: {text}")

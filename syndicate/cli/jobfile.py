@@ -7,7 +7,7 @@ that only a file has, and those that are yet to come.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ SCHEMA = 1
 
 #: Keys of job files that this version does not have yet.
 NOT_YET = (
-    *("clients", "client", "place", "retry", "repeat", "faults", "priority", "preemptible"),
+    *("place", "retry", "repeat", "faults", "priority", "preemptible"),
     "user",
 )
 
@@ -36,9 +36,11 @@ class Draft:
     spec: dict[str, Any]
     #: Directory or tarball.
     source: Path
+    #: That of its own benchmark client, if it brings one.
+    client: Path | None = None
 
 
-def draft(path: Path, settings: Iterable[tuple[str, Any]]) -> Draft:
+def draft(path: Path, settings: Sequence[tuple[str, Any]]) -> Draft:
     """What to submit for a path: a job file, a directory (with its own job file, if there is one)
     or a tarball.
 
@@ -51,17 +53,25 @@ def draft(path: Path, settings: Iterable[tuple[str, Any]]) -> Draft:
     for key, value in settings:
         _put(table, key, value)
     problems = _own_problems(table)
-    schema_and_source = ("schema", "source", *NOT_YET)
-    _, mistakes = spec_values(table, also=schema_and_source)
+    of_the_file = ("schema", "source", "client", *NOT_YET)
+    _, mistakes = spec_values(table, also=of_the_file)
     problems += mistakes
     if problems:
         where = str(file or "the command line")
         listed = "\n  ".join(problems)
         raise InvalidJob(f"The job cannot be as {where} has it:\n  {listed}", problems=problems)
     source = file.parent / table["source"] if file else path
-    spec = {key: value for key, value in table.items() if key not in schema_and_source}
+    spec = {key: value for key, value in table.items() if key not in of_the_file}
     spec.setdefault("name", default_name(source))
-    return Draft(spec, source)
+    return Draft(spec, source, _client(table, file, {key for key, _ in settings}))
+
+
+def _client(table: dict[str, Any], file: Path | None, set_by_hand: set[str]) -> Path | None:
+    """Where the client's source is: beside the job file, unless it was given by hand."""
+    if "client" not in table:
+        return None
+    given = Path(table["client"]["source"])
+    return given if file is None or "client.source" in set_by_hand else file.parent / given
 
 
 def _file_of(path: Path) -> Path | None:
@@ -98,6 +108,11 @@ def _own_problems(table: dict[str, Any]) -> list[str]:
     schema = table.get("schema", SCHEMA)
     if schema != SCHEMA or type(schema) is not int:
         problems.append(f"schema: {schema!r} is not {SCHEMA}, the one that this version reads")
+    client = table.get("client", {"source": "."})
+    if not isinstance(client, dict) or set(client) != {"source"}:
+        problems.append("client: is a table with the key 'source'")
+    elif not isinstance(client["source"], str) or not client["source"]:
+        problems.append(f"client.source: {client['source']!r} is not a path")
     source = table.get("source", ".")
     if not isinstance(source, str) or not source:
         problems.append(f"source: {source!r} is not the path of a directory or a tarball")

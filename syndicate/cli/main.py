@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import click
 
+from syndicate import __version__
 from syndicate.cli import exits
 from syndicate.cli.grammar import Verbs
 from syndicate.cli.session import Session
@@ -29,6 +30,7 @@ _VERBS = {
     "cancel": "waiting:cancel",
     "resubmit": "submitting:resubmit",
     "fetch": "fetching:fetch",
+    "fault": "fault:fault",
     "volunteers": "volunteers:volunteers",
     "lab": "lab:lab",
     "token": "site:token",
@@ -58,6 +60,7 @@ _VERBS = {
 @click.option(
     "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colours."
 )
+@click.version_option(__version__, prog_name="syndicate")
 @click.pass_context
 def cli(
     ctx: click.Context,

@@ -190,7 +190,7 @@ def visible(text: str) -> str:
 
 def ago(timestamp: str | None) -> str:
     """How long ago something was: ``3m20s``."""
-    return "" if timestamp is None else say_span(_whole(seconds_since(timestamp)))
+    return "" if timestamp is None else say_span(round(seconds_since(timestamp)))
 
 
 def seconds_since(timestamp: str, until: str | None = None) -> float:
@@ -198,7 +198,3 @@ def seconds_since(timestamp: str, until: str | None = None) -> float:
     start = datetime.fromisoformat(timestamp)
     end = datetime.fromisoformat(until) if until else datetime.now(UTC)
     return max(0.0, (end - start).total_seconds())
-
-
-def _whole(seconds: float) -> float:
-    return seconds if seconds < 10 else round(seconds)

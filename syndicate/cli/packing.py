@@ -27,8 +27,6 @@ IGNORE_FILE = ".syndicateignore"
 #: Names of a Makefile, in the order in which make looks for them.
 MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 
-TARGETS = ("master", "slave")
-
 #: Larger tarballs are made on disk.
 _IN_MEMORY = 32 << 20
 _BLOCK = 1 << 20
@@ -48,15 +46,15 @@ class Package:
         self.file.close()
 
 
-def package(source: Path, machines: int) -> Package:
+def package(source: Path, targets: tuple[str, ...]) -> Package:
     """The tarball of a source: a directory is packed, anything else is taken for a tarball.
 
-    :param machines: of the job; a job of one machine needs no slaves.
+    :param targets: what a directory's Makefile must have.
     :raises NotFound: there is nothing of that name.
     :raises InvalidSource: what is there is no source, or cannot be packed.
     """
     if source.is_dir():
-        return _pack(source, machines)
+        return _pack(source, targets)
     if not source.exists():
         raise NotFound(f"There is no source {source}.")
     if not source.is_file():
@@ -79,10 +77,10 @@ def _measure(file: IO[bytes]) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _pack(top: Path, machines: int) -> Package:
+def _pack(top: Path, targets: tuple[str, ...]) -> Package:
     problems: list[str] = []
     members = sorted(_members(top, problems), key=lambda member: member.name)
-    problems = problems or _about_makefile(top, machines)
+    problems = problems or _about_makefile(top, targets)
     if problems:
         raise InvalidSource(_said(top, problems), problems=problems)
     file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  (closed by who gets it)
@@ -109,11 +107,11 @@ def _said(top: Path, problems: Sequence[str]) -> str:
     return f"{top} cannot be a source:\n  {shown}" + (f"\n  and {more} more" if more > 0 else "")
 
 
-def _about_makefile(top: Path, machines: int) -> list[str]:
+def _about_makefile(top: Path, targets: tuple[str, ...]) -> list[str]:
     found = next((top / name for name in MAKEFILES if (top / name).is_file()), None)
     if found is None:
         return ["it has no Makefile at its top"]
-    lacking = missing(found.read_bytes(), TARGETS if machines > 1 else TARGETS[:1])
+    lacking = missing(found.read_bytes(), targets)
     return [f"its {found.name} has no target {target!r}" for target in lacking]
 
 

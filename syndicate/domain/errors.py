@@ -77,11 +77,40 @@ class NotFound(SyndicateError):
     status = 404
 
 
+class NotYours(NotFound):
+    """A client named a machine that is not of its own attempt, or none at all: which of both is
+    never told.
+    """
+
+    code = "not_yours"
+
+
+class Revoked(Forbidden):
+    """A client's handle that is no longer good: the attempt is over, the client has finished, or
+    staff has revoked it.
+    """
+
+    code = "revoked"
+
+
 class Conflict(SyndicateError):
     """What was asked does not fit the present state; look at it again."""
 
     code = "conflict"
     status = 409
+
+
+class AlreadyRunning(Conflict):
+    """A machine that was to be revived runs."""
+
+    code = "already_running"
+
+
+class Unsupported(SyndicateError):
+    """A fault that a volunteer of the job cannot do; the message says why."""
+
+    code = "unsupported"
+    status = 422
 
 
 class IllegalEvent(Conflict):

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import attrs
 
-from syndicate.domain.job import JobSpec, Outcome, Role
+from syndicate.domain.fault import Fault
+from syndicate.domain.job import JobSpec, Outcome, Result, Role
 
 
 @attrs.frozen
@@ -142,6 +143,102 @@ class MachineKilled:
 
 
 @attrs.frozen
+class MachineRevived:
+    """A machine's target was started again."""
+
+    kind: ClassVar[str] = "machine-revived"
+    machine: str
+    with_disk: bool = True
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        disk = "on its disk as it was" if self.with_disk else "on an emptied disk"
+        return f"{self.machine} was revived, {disk}."
+
+
+@attrs.frozen
+class MachineReleased:
+    """A machine's volunteer has given it back; or could not lift or remove all, and why."""
+
+    kind: ClassVar[str] = "machine-released"
+    machine: str
+    problem: str = ""
+    log_bytes: int = 0
+    outputs: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        if self.problem:
+            return f"{self.machine} could not be cleaned: {self.problem}"
+        return f"{self.machine} was given back clean."
+
+
+@attrs.frozen
+class ClientFinished:
+    """A benchmark client has said that it is done."""
+
+    kind: ClassVar[str] = "client-finished"
+    machine: str
+    result: Result
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        how = "passed" if self.result.passed else "failed"
+        score = "" if self.result.score is None else f", score {self.result.score:g}"
+        notes = f": {self.result.notes}" if self.result.notes else ""
+        return f"{self.machine} finished: {how}{score}{notes}."
+
+
+@attrs.frozen
+class Marked:
+    """A client has noted a moment."""
+
+    kind: ClassVar[str] = "mark"
+    by: str
+    name: str
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        return f"{self.by} marks: {self.name}"
+
+
+@attrs.frozen
+class FaultChanged:
+    """A fault was requested, or has become what it is now."""
+
+    kind: ClassVar[str] = "fault"
+    fault: Fault
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        fault = self.fault
+        on = ", ".join(fault.machines) or "all"
+        note = f": {fault.note}" if fault.note else ""
+        return (
+            f"f{fault.number} {fault.kind.value} of {on} by {fault.by}: {fault.state.value}{note}"
+        )
+
+
+@attrs.frozen
+class HandleRevoked:
+    """Staff has taken a client's handle away."""
+
+    kind: ClassVar[str] = "handle-revoked"
+    machine: str
+    by: str
+
+    @property
+    def text(self) -> str:
+        """The sentence for people."""
+        return f"{self.by} revoked the handle of {self.machine}."
+
+
+@attrs.frozen
 class MachineLost:
     """A machine went away, or could not be used, before its target ended."""
 
@@ -221,13 +318,32 @@ JobEvent = (
     | MachineExited
     | MachineKilled
     | MachineLost
+    | MachineRevived
+    | MachineReleased
+    | ClientFinished
+    | HandleRevoked
+    | Marked
+    | FaultChanged
     | Finishing
     | AttemptLost
     | Finished
 )
 
 #: Events that change one machine.
-MachineEvent = MachineReady | MachineRunning | MachineExited | MachineKilled | MachineLost
+MachineEvent = (
+    MachineReady
+    | MachineRunning
+    | MachineExited
+    | MachineKilled
+    | MachineLost
+    | MachineRevived
+    | MachineReleased
+    | ClientFinished
+    | HandleRevoked
+)
+
+#: Events that tell something, and change nothing in the job's record but its count.
+Remark = Marked | FaultChanged
 
 #: Every event class by its kind.
 BY_KIND: dict[str, type[JobEvent]] = {
@@ -242,6 +358,12 @@ BY_KIND: dict[str, type[JobEvent]] = {
         MachineExited,
         MachineKilled,
         MachineLost,
+        MachineRevived,
+        MachineReleased,
+        ClientFinished,
+        HandleRevoked,
+        Marked,
+        FaultChanged,
         Finishing,
         AttemptLost,
         Finished,

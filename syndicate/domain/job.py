@@ -15,6 +15,7 @@ class Role(enum.Enum):
 
     MASTER = "master"
     SLAVE = "slave"
+    CLIENT = "client"
 
 
 class JobState(enum.Enum):
@@ -105,6 +106,38 @@ class JobSpec:
     env: tuple[tuple[str, str], ...] = ()
     #: Whether a machine goes on while any process of its target lives, after make itself ended.
     linger: bool = False
+    #: Benchmark clients, beside the machines (-1: as many as the site gives every job, until the
+    #: manager has found out how many); their source's digest and size, empty for the site's own.
+    clients: int = -1
+    client_sha256: str = ""
+    client_size: int = 0
+    #: Given to all targets, so that a run can be repeated.
+    seed: int = 0
+
+    @property
+    def with_clients(self) -> bool:
+        """Whether benchmark clients decide when the job is over, and may hurt it."""
+        return self.clients > 0
+
+    @property
+    def volunteers(self) -> int:
+        """How many volunteers the job takes."""
+        return self.machines + max(self.clients, 0)
+
+    def source_of(self, role: Role) -> tuple[str, int]:
+        """Digest and size of the tarball that a role's target is made from."""
+        if role is Role.CLIENT:
+            return self.client_sha256, self.client_size
+        return self.sha256, self.size
+
+
+@attrs.frozen
+class Result:
+    """What a client said when it was done."""
+
+    passed: bool = True
+    score: float | None = None
+    notes: str = ""
 
 
 @attrs.frozen
@@ -126,16 +159,29 @@ class Machine:
     #: Bytes of log, and digest of the outputs' tarball, that the manager holds.
     log_bytes: int = 0
     outputs: str | None = None
+    #: Counts the starts of its target; each revival is one more.
+    run: int = 0
+    #: Of a client: what it said with Finish.
+    result: Result | None = None
+    #: Whether its volunteer has given it back, all faults lifted and everything removed.
+    released: bool = False
+    #: Of a client: whether staff has taken its handle away.
+    revoked: bool = False
 
     @property
     def name(self) -> str:
         """``master`` or ``slave[0]``: the name people and programs use."""
-        return self.role.value if self.role is Role.MASTER else f"{self.role.value}[{self.index}]"
+        return machine_name(self.role, self.index)
 
     @property
     def ended(self) -> bool:
         """Whether nothing of the job runs on it any more."""
         return self.state in ENDED
+
+    @property
+    def done(self) -> bool:
+        """Of a client: whether it has finished, or its process has ended."""
+        return self.ended or self.result is not None
 
 
 @attrs.frozen
@@ -167,6 +213,14 @@ class Job:
     #: How many events it has had; the number of the last one.
     events: int = 0
 
+    def over(self, machine: Machine) -> bool:
+        """Whether nothing more can happen on a machine of this attempt. In a job with clients an
+        ended target may be revived, and faults may be in force, until the machine is given back.
+        """
+        if not self.spec.with_clients:
+            return machine.ended
+        return machine.released or machine.state is MachineState.LOST
+
     def machine(self, name: str) -> Machine:
         """The machine of that name (``slave0`` is taken for ``slave[0]``) or address.
 
@@ -178,6 +232,11 @@ class Job:
                 return machine
         known = ", ".join(machine.name for machine in self.machines) or "none yet"
         raise Invalid(f"Job {self.number} has no machine {name!r}; it has: {known}.")
+
+
+def machine_name(role: Role, index: int) -> str:
+    """``master`` or ``slave[0]``."""
+    return role.value if role is Role.MASTER else f"{role.value}[{index}]"
 
 
 def canonical_machine(name: str) -> str:

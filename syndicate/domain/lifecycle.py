@@ -14,21 +14,26 @@ import attrs
 from syndicate.domain.errors import IllegalEvent
 from syndicate.domain.events import (
     AttemptLost,
+    ClientFinished,
     Finished,
     Finishing,
+    HandleRevoked,
     JobEvent,
     MachineEvent,
     MachineExited,
     MachineKilled,
     MachineLost,
     MachineReady,
+    MachineReleased,
+    MachineRevived,
     MachineRunning,
     Preparing,
+    Remark,
     Reserved,
     Running,
     Submitted,
 )
-from syndicate.domain.job import Job, JobState, Machine, MachineState, Outcome, Role
+from syndicate.domain.job import ENDED, Job, JobState, Machine, MachineState, Outcome, Role
 
 #: How many attempts a job has when volunteers are lost, before it is given up.
 ATTEMPTS = 3
@@ -65,15 +70,12 @@ MACHINE_TRANSITIONS: Mapping[tuple[MachineState, type[MachineEvent]], MachineSta
             MachineState.RUNNING,
         )
     },
-    **{
-        (state, MachineLost): MachineState.LOST
-        for state in (
-            MachineState.WAITING,
-            MachineState.PREPARING,
-            MachineState.READY,
-            MachineState.RUNNING,
-        )
-    },
+    **{(state, MachineLost): MachineState.LOST for state in MachineState},
+    (MachineState.EXITED, MachineRevived): MachineState.RUNNING,
+    (MachineState.KILLED, MachineRevived): MachineState.RUNNING,
+    (MachineState.RUNNING, ClientFinished): MachineState.RUNNING,
+    **{(state, MachineReleased): state for state in ENDED},
+    **{(state, HandleRevoked): state for state in MachineState},
 }
 
 
@@ -120,6 +122,8 @@ def fold(job: Job | None, event: JobEvent, at: float) -> Job:
         )
     assert job is not None, "every job begins with Submitted"
     job = attrs.evolve(job, events=job.events + 1)
+    if isinstance(event, Remark):
+        return job
     if isinstance(event, MachineEvent):
         return _fold_machine(job, event)
     state = TRANSITIONS.get((job.state, type(event)))
@@ -170,7 +174,7 @@ def _fold_job(job: Job, event: JobEvent, at: float) -> Job:
 
 def _fold_machine(job: Job, event: MachineEvent) -> Job:
     machine = next((m for m in job.machines if m.name == event.machine), None)
-    if machine is None or job.state not in ACTIVE:
+    if machine is None or job.state not in ACTIVE or job.over(machine):
         raise _illegal(job, event)
     state = MACHINE_TRANSITIONS.get((machine.state, type(event)))
     if state is None:
@@ -187,6 +191,21 @@ def _fold_machine(job: Job, event: MachineEvent) -> Job:
                 machine = attrs.evolve(machine, limit=event.limit)
         case MachineLost():
             machine = attrs.evolve(machine, reason=event.reason)
+        case MachineRunning() | MachineRevived():
+            machine = attrs.evolve(
+                machine, run=machine.run + 1, exit_code=None, signal=None, limit=None, reason=""
+            )
+        case MachineReleased():
+            machine = attrs.evolve(
+                machine,
+                released=True,
+                log_bytes=event.log_bytes or machine.log_bytes,
+                outputs=event.outputs or machine.outputs,
+            )
+        case ClientFinished():
+            machine = attrs.evolve(machine, result=machine.result or event.result)
+        case HandleRevoked():
+            machine = attrs.evolve(machine, revoked=True)
     machines = tuple(machine if m.name == machine.name else m for m in job.machines)
     return attrs.evolve(job, machines=machines)
 
@@ -210,31 +229,54 @@ def _reactions(job: Job, event: JobEvent) -> Iterator[JobEvent | Order]:
         case Running():
             yield from (Start(m.name) for m in job.machines if m.role is Role.MASTER)
         case MachineRunning() if job.state is JobState.RUNNING:
-            if event.machine == Role.MASTER.value:
-                yield from (Start(m.name) for m in job.machines if m.role is not Role.MASTER)
-        case MachineExited() | MachineKilled() | MachineLost():
+            yield from _starts(job, event.machine)
+        case ClientFinished() if job.state is JobState.RUNNING:
+            if _clients_done(job):
+                yield _verdict(job)
+        case MachineExited() | MachineKilled() | MachineLost() | MachineReleased():
             yield from _after_end(job, event)
         case Finishing():
-            if all(machine.ended for machine in job.machines):
+            if _all_over(job):
                 yield _close(job)
             else:
-                yield from (Release(m.name) for m in job.machines if not m.ended)
+                yield from (Release(m.name) for m in job.machines if not job.over(m))
         case Finished() | AttemptLost():
             yield from (Release(machine.name) for machine in job.machines)
 
 
+def _starts(job: Job, started: str) -> Iterator[Start]:
+    """The machines whose turn it is: the slaves after the master, the clients after all."""
+    ready = [m for m in job.machines if m.state is MachineState.READY]
+    slaves = [m for m in ready if m.role is Role.SLAVE]
+    if started == Role.MASTER.value:
+        yield from (Start(machine.name) for machine in slaves)
+    if not slaves and job.machine(started).role is not Role.CLIENT:
+        yield from (Start(machine.name) for machine in ready if machine.role is Role.CLIENT)
+
+
+def _all_over(job: Job) -> bool:
+    return all(job.over(machine) for machine in job.machines)
+
+
+def _clients_done(job: Job) -> bool:
+    return all(m.done for m in job.machines if m.role is Role.CLIENT)
+
+
 def _after_end(
-    job: Job, event: MachineExited | MachineKilled | MachineLost
+    job: Job, event: MachineExited | MachineKilled | MachineLost | MachineReleased
 ) -> Iterator[JobEvent | Order]:
     if job.state is JobState.FINISHING:
-        if all(machine.ended for machine in job.machines):
+        if _all_over(job):
             yield _close(job)
     elif isinstance(event, MachineLost):
         yield _loss(job, event)
     elif isinstance(event, MachineKilled) and event.limit:
         outcome = Outcome.TIMED_OUT if event.limit == "wall" else Outcome.FAILED
         yield Finishing(outcome, event.text, event.limit)
-    elif all(machine.ended for machine in job.machines):
+    elif job.spec.with_clients:
+        if job.machine(event.machine).role is Role.CLIENT and _clients_done(job):
+            yield _verdict(job)
+    elif _all_over(job):
         yield _verdict(job)
 
 
@@ -247,10 +289,24 @@ def _loss(job: Job, event: MachineLost) -> Finishing:
 
 
 def _verdict(job: Job) -> Finishing:
+    if job.spec.with_clients:
+        return _clients_verdict(job)
     for machine in job.machines:
         if machine.state is not MachineState.EXITED or machine.exit_code != 0:
             return Finishing(Outcome.FAILED, machine.reason)
     return Finishing(Outcome.PASSED, "Every machine ended with exit code 0.")
+
+
+def _clients_verdict(job: Job) -> Finishing:
+    clients = [machine for machine in job.machines if machine.role is Role.CLIENT]
+    for client in clients:
+        if client.result is None:
+            return Finishing(Outcome.FAILED, f"{client.reason} It had not called Finish.")
+    for client in clients:
+        if client.result is not None and not client.result.passed:
+            notes = f": {client.result.notes}" if client.result.notes else ""
+            return Finishing(Outcome.FAILED, f"{client.name} says that it failed{notes}.")
+    return Finishing(Outcome.PASSED, "Every client has finished and passed.")
 
 
 def _close(job: Job) -> AttemptLost | Finished:
@@ -278,7 +334,7 @@ def recover(job: Job) -> tuple[JobEvent, ...]:
     if job.state not in ACTIVE:
         return ()
     reason = "the manager was restarted."
-    lost = tuple(MachineLost(m.name, reason) for m in job.machines if not m.ended)
+    lost = tuple(MachineLost(m.name, reason) for m in job.machines if not job.over(m))
     if job.state is JobState.FINISHING and job.verdict is not None:
         return (*lost, Finished(job.verdict, job.reason, job.limit))
     return (*lost, Finishing(None, reason), AttemptLost(reason, counted=False))

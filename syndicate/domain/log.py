@@ -14,6 +14,9 @@ import attrs
 
 _HEAD = struct.Struct(">QBI")
 
+#: The stream that holds what a client measured, as JSON lines; 1 and 2 are what it printed.
+SAMPLES = 3
+
 #: Bytes of a frame beside its data.
 HEAD_SIZE = _HEAD.size
 
@@ -27,7 +30,7 @@ class Frame:
 
     #: Seconds since the epoch, UTC, by the volunteer's clock.
     at: float
-    #: 1 standard output, 2 standard error.
+    #: 1 standard output, 2 standard error, `SAMPLES`.
     stream: int
     data: bytes
 

@@ -79,8 +79,8 @@ def plan(snapshot: Snapshot, now: float) -> tuple[Reserve, ...]:
         able = [volunteer for volunteer in free if fits(spec.resources, volunteer.facts)]
         if head is not None:
             able = _harmless(able, head, now + spec.limits.wall + AFTER_WALL)
-        if len(able) >= spec.machines:
-            chosen = tuple(able[: spec.machines])
+        if len(able) >= spec.volunteers:
+            chosen = tuple(able[: spec.volunteers])
             reservations.append(Reserve(job.number, chosen))
             free = [volunteer for volunteer in free if volunteer not in chosen]
             until = now + spec.limits.wall + AFTER_WALL
@@ -114,7 +114,7 @@ def _shadow(job: Job, free: list[Volunteer], occupied: list[Occupied], now: floa
     """When a job that cannot start now can start at the latest; None if the cluster is too
     small for it.
     """
-    resources, wanted = job.spec.resources, job.spec.machines
+    resources, wanted = job.spec.resources, job.spec.volunteers
     count = sum(fits(resources, volunteer.facts) for volunteer in free)
     ends = sorted(o.until for o in occupied if fits(resources, o.volunteer.facts))
     missing = wanted - count
@@ -146,7 +146,7 @@ class Census:
 
         :param ahead: how many queued jobs are before it.
         """
-        resources, wanted = job.spec.resources, job.spec.machines
+        resources, wanted = job.spec.resources, job.spec.volunteers
         free, everyone = self.count(resources)
         who = f"{wanted} volunteer{'s' if wanted > 1 else ''}"
         which = "" if resources == Resources() else " with the resources it asks for"

@@ -34,6 +34,12 @@ def _positive(value: object) -> int:
     return _whole(value)
 
 
+def _count(value: object) -> int:
+    if not 0 <= _whole(value) < 1 << 63:
+        raise ValueError(f"{value!r} is less than 0, or too large")
+    return _whole(value)
+
+
 def _cores(value: object) -> float:
     if type(value) not in (int, float) or not 0 <= value <= 1e6:  # type: ignore[operator]
         raise ValueError(f"{value!r} is not a number of cores")
@@ -107,6 +113,10 @@ _SPEC: Mapping[str, Reader] = {
     "outputs": _patterns,
     "env": _env,
     "linger": _truth,
+    "clients": _count,
+    "client_sha256": _digest,
+    "client_size": _positive,
+    "seed": _count,
 }
 _TABLES: Mapping[str, Mapping[str, Reader]] = {"limits": _LIMITS, "resources": _RESOURCES}
 _NEEDED = ("name", "sha256", "size")

@@ -37,6 +37,9 @@ class Facts:
     sandbox: str
     #: Names of the limits that are enforced there.
     enforced: tuple[str, ...] = ()
+    #: Kinds of faults that work there, and ``(kind, why)`` of those that do not.
+    faults: tuple[str, ...] = ()
+    unsupported: tuple[tuple[str, str], ...] = ()
     #: Names and versions of programs: ``(("syndicate", "0.1.0"), ("python", "3.11.2"))``.
     versions: tuple[tuple[str, str], ...] = ()
 

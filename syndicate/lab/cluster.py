@@ -8,12 +8,10 @@ takes for what it is.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,19 +19,12 @@ from typing import Any
 import attrs
 
 from syndicate.domain.errors import Conflict, Corrupt, Invalid, NotFound, Timeout, Unavailable
-from syndicate.lab import fittings, leftovers, neighbours, network, processes, state
+from syndicate.lab import leftovers, neighbours, network, processes, state
+from syndicate.lab.crew import Crew, identity_of, runs
 from syndicate.lab.daemons import IDaemons, RealDaemons
+from syndicate.lab.layout import MOST_VOLUNTEERS, lay_out
 from syndicate.lab.lock import exclusive
-from syndicate.lab.processes import Identity
 from syndicate.lab.state import Description, Host
-
-#: User numbers of one volunteer's jobs, and where those of the first lab begin.
-UIDS_EACH = 16
-UIDS_FROM = 20000
-
-#: The most volunteers of one lab, so that its user numbers are its own.
-MOST_VOLUNTEERS = 250
-_UIDS_OF_A_LAB = 4096
 
 #: Seconds that daemons get to end by themselves.
 GRACE = 8.0
@@ -75,6 +66,7 @@ class Lab:
         self.directory = Path(os.path.realpath(directory or default))
         self._say = say
         self._daemons = daemons or RealDaemons()
+        self._crew = Crew(self.directory, self._daemons)
 
     # -- what there is
 
@@ -139,7 +131,7 @@ class Lab:
         description = self.description
         ready = self._daemons.ready(description)
         return [
-            HostStatus(host, _runs(host), host.name in ready and _runs(host))
+            HostStatus(host, runs(host), host.name in ready and runs(host))
             for host in description.hosts.values()
         ]
 
@@ -169,7 +161,7 @@ class Lab:
     def _is_up_already(self, volunteers: int, net: str | None) -> bool:
         with contextlib.suppress(NotFound, Corrupt):
             description = self.description
-            lame = [host.name for host in description.hosts.values() if not _runs(host)]
+            lame = [host.name for host in description.hosts.values() if not runs(host)]
             if lame:
                 self._say(f"Of the lab {self.name!r} ended: {', '.join(lame)}; it starts anew.")
                 return False
@@ -186,8 +178,10 @@ class Lab:
     def _build(self, volunteers: int, net: str | None, wait: float) -> None:
         try:
             description = self._claim(volunteers, net)
-            self._start(description, list(description.hosts.values()))
-            self._await_ready(description, wait)
+            hosts = list(description.hosts.values())
+            self._crew.start(hosts)
+            state.write(self.directory, description)
+            self._crew.await_ready(description, hosts, wait)
             description.stage = "up"
             state.write(self.directory, description)
         except BaseException:
@@ -201,73 +195,13 @@ class Lab:
         with network.machine_lock():
             leftovers.sweep_orphans(self._say)
             claim, subnet = network.claim(self.directory, net)
-            description = self._describe(claim.index, subnet, volunteers)
+            description = lay_out(self.name, self.directory, claim.index, subnet, volunteers)
             state.write(self.directory, description)
             hosts = [(host.namespace, host.address) for host in description.hosts.values()]
             neighbours.make_room(leftovers.count_namespaces() + len(hosts))
         self._daemons.furnish(self.directory, description)
         network.build(claim, subnet, hosts)
         return description
-
-    def _describe(self, index: int, subnet: ipaddress.IPv4Network, volunteers: int) -> Description:
-        if subnet.num_addresses < volunteers + 4:
-            raise Invalid(f"{subnet} has no room for {volunteers} volunteers and a manager.")
-        hosts = {}
-        for number, name in enumerate(["manager", *(f"v{n + 1}" for n in range(volunteers))]):
-            first = UIDS_FROM + index * _UIDS_OF_A_LAB + number * UIDS_EACH
-            uids = (first, first + UIDS_EACH - 1) if number else None
-            hosts[name] = Host(name, f"syn-{index}-{name}", str(subnet[number + 2]), uids)
-        authority, token = fittings.client_files(self.directory)
-        return Description(
-            name=self.name,
-            stage="building",
-            index=index,
-            net=str(subnet),
-            gateway=str(subnet[1]),
-            boot=state.this_boot(),
-            url=f"https://{hosts['manager'].address}:{fittings.API_PORT}",
-            authority=str(authority),
-            token_file=str(token),
-            hosts=hosts,
-        )
-
-    def _start(self, description: Description, hosts: Sequence[Host]) -> None:
-        for host in hosts:
-            directory = self.directory / host.name
-            directory.mkdir(mode=0o711, exist_ok=True)
-            started = processes.start(
-                host.namespace,
-                self._daemons.command(self.directory, host),
-                environment=_daemon_environment(),
-                directory=directory,
-                output=directory / "output",
-            )
-            host.pid, host.began = started.pid, started.began
-        state.write(self.directory, description)
-
-    def _await_ready(self, description: Description, wait: float) -> None:
-        deadline = time.monotonic() + wait
-        hosts = description.hosts.values()
-        while not (ready := set(self._daemons.ready(description))) >= description.hosts.keys():
-            if ended := next((host for host in hosts if not _runs(host)), None):
-                raise Unavailable(
-                    f"The daemon of {ended.name} ended instead of starting. It said:\n"
-                    f"{self._last_words(ended)}"
-                )
-            if time.monotonic() > deadline:
-                late = next(host for host in hosts if host.name not in ready)
-                raise Timeout(
-                    f"After {wait:g} s there were {len(ready)} of {len(hosts)} hosts ready."
-                    f" {late.name}, which was not, said:\n{self._last_words(late)}"
-                )
-            time.sleep(0.03)
-
-    def _last_words(self, host: Host) -> str:
-        for name in ("output", "log"):
-            path = self.directory / host.name / name
-            if path.exists() and (text := path.read_text(errors="replace").strip()):
-                return "\n".join(f"  {line}" for line in text.splitlines()[-15:])
-        return "  nothing"
 
     def down(self, *, keep_state: bool = False) -> bool:
         """End everything of the lab, whatever state it is in, and wait until it is gone.
@@ -296,7 +230,7 @@ class Lab:
         """
         with contextlib.suppress(Corrupt):
             if (description := self.found) is not None:
-                daemons = [each for h in description.hosts.values() if (each := _identity(h))]
+                daemons = [each for h in description.hosts.values() if (each := identity_of(h))]
                 processes.end(daemons, GRACE)
         with network.machine_lock():
             for claim in leftovers.claims_of(self.directory):
@@ -341,7 +275,7 @@ class Lab:
         :raises Timeout: it has not ended in so many seconds.
         """
         host = self.host(name)
-        identity = _identity(host)
+        identity = identity_of(host)
         if identity is None or not processes.send(identity, number):
             raise Conflict(f"The daemon of {host.name} does not run.")
         deadly = number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -356,21 +290,15 @@ class Lab:
         with self._lock():
             description = self.description
             host = description.hosts[self.host(name).name]
-            if _runs(host):
+            if runs(host):
                 raise Conflict(f"The daemon of {host.name} runs already.")
-            self._start(description, [host])
-            deadline = time.monotonic() + wait
-            while host.name not in self._daemons.ready(description):
-                if not _runs(host) or time.monotonic() > deadline:
-                    raise Unavailable(
-                        f"The daemon of {host.name} does not get ready. It said:\n"
-                        f"{self._last_words(host)}"
-                    )
-                time.sleep(0.03)
+            self._crew.start([host])
+            state.write(self.directory, description)
+            self._crew.await_ready(description, [host], wait)
 
     def restart(self, name: str, wait: float = 30.0) -> None:
         """End a host's daemon in order, if it runs, and start it again."""
-        if _runs(self.host(name)):
+        if runs(self.host(name)):
             self.kill(name, signal.SIGTERM)
         self.start(name, wait)
 
@@ -394,29 +322,6 @@ class Lab:
     def _command(self, verb: str) -> str:
         name = "" if self.name == state.DEFAULT_NAME else f" --name {self.name}"
         return f"syndicate lab {verb}{name}"
-
-
-def _identity(host: Host) -> Identity | None:
-    return Identity(host.pid, host.began) if host.pid and host.began is not None else None
-
-
-def _runs(host: Host) -> bool:
-    identity = _identity(host)
-    if identity is None:
-        return False
-    alive = processes.is_alive(identity)
-    if not alive:
-        processes.reap(identity.pid)
-    return alive
-
-
-def _daemon_environment() -> dict[str, str]:
-    """Ours, less what speaks to the command line."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("SYNDICATE_") or k in _PASSED}
-
-
-#: By which the test suite finds what it has left behind.
-_PASSED = frozenset({"SYNDICATE_TEST_RUN"})
 
 
 def _need_commands() -> None:

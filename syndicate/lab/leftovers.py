@@ -67,7 +67,7 @@ def clear_sandboxes(volunteers: Mapping[str, Path]) -> None:
     from syndicate.sandbox.host import tag_of
     from syndicate.sandbox.leftovers import detach_loops, unmount_all
 
-    present = _group_names()
+    present = group_names()
     try:
         for name, directory in volunteers.items():
             unmount_all(directory)
@@ -83,7 +83,7 @@ def clear_sandboxes(volunteers: Mapping[str, Path]) -> None:
         ) from error
 
 
-def _group_names() -> set[str]:
+def group_names() -> set[str]:
     """The names of all control groups that look like a volunteer's."""
     found = set()
     for _, names, _ in os.walk("/sys/fs/cgroup"):

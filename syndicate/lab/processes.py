@@ -15,6 +15,9 @@ import attrs
 
 NAMESPACES = Path("/run/netns")
 
+#: The children of this process that are ours to reap; those of `Lab.exec` are their caller's.
+_started: set[int] = set()
+
 
 @attrs.frozen
 class Identity:
@@ -64,8 +67,9 @@ def start(
             cwd=directory,
             start_new_session=True,
         )
-    # It is ours to reap, in `reap`; Popen would complain of a child it is not asked about again.
+    # It is reaped by number, in `reap`; Popen would complain that it is never asked again.
     process.returncode = 0
+    _started.add(process.pid)
     identity = identify(process.pid)
     return identity or Identity(process.pid, 0)
 
@@ -76,16 +80,20 @@ def in_namespace(namespace: str, argv: Sequence[str]) -> list[str]:
 
 
 def reap(pid: int) -> None:
-    """Take note of the end of a process if it was our child; without waiting for it."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+    """Take note of the end of a process if it was started here; without waiting for it."""
+    if pid in _started:
+        ended = pid
+        with contextlib.suppress(ChildProcessError):
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            _started.discard(pid)
 
 
 def inside(namespaces: Iterable[str]) -> list[Identity]:
     """All processes whose network is one of these namespaces: the daemons' and their jobs'."""
     wanted = {path.stat().st_ino for name in namespaces if (path := NAMESPACES / name).exists()}
     found = []
-    for pid in _all_pids():
+    for pid in all_pids():
         with contextlib.suppress(OSError):
             network = os.stat(f"/proc/{pid}/ns/net")
             if network.st_ino in wanted and (identity := identify(pid)):
@@ -93,7 +101,8 @@ def inside(namespaces: Iterable[str]) -> list[Identity]:
     return found
 
 
-def _all_pids() -> Iterator[int]:
+def all_pids() -> Iterator[int]:
+    """The numbers of all processes there are now."""
     return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
 
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from syndicate.domain.errors import Conflict, NotFound
-from syndicate.domain.events import JobEvent, Submitted
+from syndicate.domain.events import FaultChanged, JobEvent, Remark, Submitted
 from syndicate.domain.job import Job, JobSpec, JobState
 from syndicate.domain.lifecycle import fold
 from syndicate.manager.feed import Feed
@@ -121,6 +121,20 @@ class Book:
         written = self._journal.write(*self._operations(job, event, now))
         written.addCallback(lambda _: self.feed.publish(number))
         return job, written
+
+    def remark(self, number: int, event: Remark) -> Deferred[None]:
+        """An event that only tells something; fires once it is durable. A fault is stored as a
+        record of its own too, so that the ledger can be loaded.
+        """
+        now = self._clock.seconds()
+        job = self.jobs[number] = fold(self.jobs[number], event, now)
+        operations = self._operations(job, event, now)
+        if isinstance(event, FaultChanged):
+            value = {"job": number, "fault": to_plain(event.fault)}
+            key = f"{number:016x}/{event.fault.number:08x}"
+            operations = (*operations, Put("fault", key, value))
+        written = self._journal.write(*operations)
+        return written.addCallback(lambda _: self.feed.publish(number))
 
     @staticmethod
     def _operations(job: Job, event: JobEvent, at: float) -> tuple[Operation, ...]:

@@ -7,6 +7,7 @@ are the orders that follow from it sent.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Never
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -27,14 +28,16 @@ from syndicate.domain.events import (
     MachineKilled,
     MachineLost,
     MachineReady,
+    MachineReleased,
+    MachineRevived,
     MachineRunning,
 )
-from syndicate.domain.job import Job, JobState, Machine, MachineState
+from syndicate.domain.job import Job, JobState, Machine, MachineState, Role
 from syndicate.domain.lifecycle import ACTIVE, Order, Prepare, Release, Start, react
 from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.book import Book
 from syndicate.manager.fleet import Fleet
-from syndicate.wire.interface import EndReport, Holding, Part, PrepareOrder
+from syndicate.wire.interface import EndReport, Holding, Part, PrepareOrder, Released
 
 log = Logger()
 
@@ -51,6 +54,8 @@ class Conductor:
     """Moves the jobs along.
 
     :param queued_again: called when a job waits once more.
+    :param released: called when a machine of a job with clients was given back: with what could
+        not be lifted or removed.
     """
 
     _clock: IReactorTime
@@ -58,6 +63,7 @@ class Conductor:
     _fleet: Fleet
     _term: int
     _queued_again: Callable[[], None]
+    _released: Callable[[Holding, str], None]
 
     def happen(self, number: int, event: JobEvent) -> Deferred[None]:
         """An event has happened to a job: store it and all that follows, then send the orders.
@@ -100,16 +106,20 @@ class Conductor:
 
     async def _prepare(self, job: Job, machine: Machine) -> None:
         spec = job.spec
+        sha256, size = spec.source_of(machine.role)
         order = PrepareOrder(
             self._part(job, machine),
             machine.role.value,
-            spec.sha256,
-            spec.size,
+            sha256,
+            size,
             spec.limits,
             tuple((other.name, other.address) for other in job.machines),
             spec.env,
             spec.outputs,
             spec.linger,
+            spec.seed,
+            client=machine.role is Role.CLIENT,
+            hurtful=spec.with_clients,
         )
         try:
             preparing = self._fleet.link(machine.volunteer).prepare(order)
@@ -153,10 +163,10 @@ class Conductor:
             return
         link = member.link
         self._fleet.cleaning(name)
-        unclean = ""
+        unclean, released = "", Released()
         try:
             releasing = link.release(self._part(job, machine))
-            await releasing.addTimeout(RELEASE_DEADLINE, self._clock, _too_late)
+            released = await releasing.addTimeout(RELEASE_DEADLINE, self._clock, _too_late)
         except VolunteerLost:
             return
         except Timeout as error:
@@ -168,8 +178,16 @@ class Conductor:
             unclean = f"It failed while cleaning up: {error}"
         if member.link is link:
             self._fleet.cleaned(name, unclean)
+        self._given_back(job, machine, unclean, released)
+
+    def _given_back(self, job: Job, machine: Machine, unclean: str, released: Released) -> None:
         # A machine that ended has reported so before it was clean: this one was never started.
         self._about(job, machine, MachineKilled(machine.name))
+        if job.spec.with_clients:
+            holding = Holding(job.number, job.attempt, machine.name)
+            self._released(holding, unclean)
+            told = (unclean, released.log_bytes, released.outputs)
+            self._about(job, machine, MachineReleased(machine.name, *told))
 
     def ended(self, volunteer: str, report: EndReport) -> Deferred[None]:
         """A volunteer reports how its target ended; fires once that is stored. A report about a
@@ -180,8 +198,18 @@ class Conductor:
         machine = job if job is None else self._machine(job, part.attempt, part.machine)
         done: Deferred[None] = Deferred()
         done.callback(None)
-        if job is None or machine is None or machine.volunteer != volunteer or machine.ended:
+        if (
+            job is None
+            or machine is None
+            or machine.volunteer != volunteer
+            or (machine.ended and machine.run >= report.run)
+            # A target that was killed and revived meanwhile: its former run is told of late.
+            or machine.run > report.run
+        ):
             return done
+        if machine.ended and machine.run < report.run:
+            # The answer to the order that revived it is still on its way.
+            self.happen(job.number, MachineRevived(machine.name))
         told = (report.log_bytes, report.outputs)
         if report.problem:
             event: JobEvent = MachineLost(machine.name, report.problem)
@@ -218,7 +246,7 @@ class Conductor:
         job = self._book.jobs.get(holding.job)
         machine = job if job is None else self._machine(job, holding.attempt, holding.machine)
         if job is not None and machine is not None:
-            self._about(job, machine, MachineKilled(machine.name))
+            self._given_back(job, machine, "", Released())
 
     def wants(self, holding: Holding, volunteer: str) -> bool:
         """Whether a job still wants what a volunteer holds."""
@@ -226,13 +254,15 @@ class Conductor:
         if job is None or job.state not in ACTIVE or job.state is JobState.FINISHING:
             return False
         machine = self._machine(job, holding.attempt, holding.machine)
-        return machine is not None and machine.volunteer == volunteer and not machine.ended
+        return machine is not None and machine.volunteer == volunteer and not job.over(machine)
 
     def _about(self, job: Job, machine: Machine, event: JobEvent) -> bool:
         """Let an event about a machine happen, unless the job has moved on meanwhile."""
         now = self._book.jobs[job.number]
         current = self._machine(now, job.attempt, machine.name)
-        if now.state not in ACTIVE or current is None or current.ended:
+        if now.state not in ACTIVE or current is None or now.over(current):
+            return False
+        if current.ended and not isinstance(event, MachineReleased | MachineLost):
             return False
         if isinstance(event, MachineReady | MachineRunning) and current.state.value in (
             event.kind.removeprefix("machine-"),
@@ -256,5 +286,5 @@ def _before_running(job: Job, machine: Machine) -> bool:
     return machine.state.value == "ready" and job.state in (JobState.RUNNING, JobState.FINISHING)
 
 
-def _too_late(result: object, timeout: float) -> object:
+def _too_late(result: object, timeout: float) -> Never:
     raise Timeout(f"The order was not carried out within {timeout:g} seconds.")

@@ -45,6 +45,9 @@ class Member:
     link: IVolunteer | None = None
     session: str = ""
     holding: Holding | None = None
+    #: Seconds to add to what its timeline shows for our time, and how far that may be off.
+    offset: float = 0.0
+    uncertainty: float = float("inf")
     #: Ends its rest, or its absence, or begins the next liveness ping.
     resting: IDelayedCall | None = None
     absent: IDelayedCall | None = None
@@ -62,6 +65,10 @@ class Member:
             self.registered_at,
             self.heard_at,
         )
+
+    def ours(self, theirs: float) -> float:
+        """A moment of the volunteer's timeline by our clock."""
+        return theirs + self.offset
 
     def timers(self) -> tuple[IDelayedCall, ...]:
         """Its timers that are running."""
@@ -112,7 +119,8 @@ class Fleet:
             self._set(member, VolunteerState.BUSY if wanted else VolunteerState.CLEANING)
         else:
             self._set(member, VolunteerState.FREE)
-        self._beat(member, link)
+        member.uncertainty = float("inf")
+        self._beat(member, link, 0.0)
         log.info("{name} joined from {address}.", name=member.name, address=hello.facts.address)
         return member
 
@@ -236,18 +244,22 @@ class Fleet:
         else:
             self._free.pop(member.name, None)
 
-    def _beat(self, member: Member, link: IVolunteer) -> None:
+    def _beat(self, member: Member, link: IVolunteer, pause: float) -> None:
         member.pulse = self._clock.callLater(
-            self._patience.ping, lambda: Deferred.fromCoroutine(self._ping(member, link))
+            pause, lambda: Deferred.fromCoroutine(self._ping(member, link))
         )
 
     async def _ping(self, member: Member, link: IVolunteer) -> None:
+        sent = self._clock.seconds()
         try:
-            await link.ping().addTimeout(self._patience.deadline, self._clock)
+            theirs = await link.ping().addTimeout(self._patience.deadline, self._clock)
         except (SyndicateError, TimeoutError):
             if member.link is link:
                 self.lost(link, f"{member.name} did not answer in time.")
             return
         if member.link is link:
-            member.heard_at = self._clock.seconds()
-            self._beat(member, link)
+            member.heard_at = now = self._clock.seconds()
+            # The answer was given between sending and hearing: that bounds the error.
+            member.offset = (sent + now) / 2 - theirs
+            member.uncertainty = (now - sent) / 2
+            self._beat(member, link, self._patience.ping)

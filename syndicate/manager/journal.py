@@ -44,6 +44,8 @@ class Journal:
     _busy: bool = attrs.field(init=False, default=False)
     _retry: IDelayedCall | None = attrs.field(init=False, default=None)
     _closed: bool = attrs.field(init=False, default=False)
+    #: The batch that was refused last; a store that did take it knows it by its id.
+    _refused: Batch | None = attrs.field(init=False, default=None)
 
     def write(self, *operations: Operation, optional: bool = False) -> Deferred[None]:
         """Add a change; fires once it is durable.

@@ -6,6 +6,7 @@ people see are thin ways to it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -24,22 +25,26 @@ from syndicate.domain.errors import (
     WouldWait,
     WrongVersion,
 )
-from syndicate.domain.events import Placement, Reserved
-from syndicate.domain.job import Job, JobSpec, Limits, Role
-from syndicate.domain.lifecycle import cancel, recover
+from syndicate.domain.events import HandleRevoked, Placement, Reserved
+from syndicate.domain.job import Job, JobSpec, Limits, Role, machine_name
+from syndicate.domain.lifecycle import ACTIVE, cancel, recover
 from syndicate.domain.scheduler import AFTER_WALL, Census, Occupied, Reserve, Snapshot, fits, plan
 from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.book import Book
 from syndicate.manager.conductor import Conductor
+from syndicate.manager.desk import FaultDesk
 from syndicate.manager.feed import Feed
 from syndicate.manager.fleet import Fleet, Patience
+from syndicate.manager.handles import Handles, read_kind
 from syndicate.manager.journal import Journal
-from syndicate.manager.source import SourceGate
+from syndicate.manager.ledger import Ledger
+from syndicate.manager.source import CLIENT_TARGETS, SourceGate
 from syndicate.plain import from_plain, to_plain
 from syndicate.sandbox.interface import ISourceInspector
 from syndicate.store.interface import ILeadership, IStore, ITerm, Put
 from syndicate.wire.interface import (
     PROTOCOL,
+    Ask,
     EndReport,
     Hello,
     Holding,
@@ -62,6 +67,13 @@ class Site:
         wall=24 * 3600.0, memory=64 << 30, pids=32768, files=65536, output=1 << 30, disk=256 << 30
     )
     most_machines: int = 1000
+    #: The site's own benchmark client: digest and size of its source, and how many a job gets;
+    #: none without a digest.
+    client_sha256: str = ""
+    client_size: int = 0
+    clients_per_job: int = 0
+    #: Whether a job may bring its own.
+    own_clients: bool = True
 
 
 @attrs.frozen
@@ -99,6 +111,9 @@ class Manager(Service):
     book: Book = attrs.field(init=False)
     fleet: Fleet = attrs.field(init=False)
     _conductor: Conductor = attrs.field(init=False)
+    ledger: Ledger = attrs.field(init=False)
+    desk: FaultDesk = attrs.field(init=False)
+    handles: Handles = attrs.field(init=False)
     _gate: SourceGate = attrs.field(init=False)
     _planning: IDelayedCall | None = attrs.field(init=False, default=None)
 
@@ -116,22 +131,51 @@ class Manager(Service):
         self.book = Book(self._clock, self._journal, self.feed)
         self.fleet = Fleet(self._clock, self.site.patience, self._lost, self._plan_soon)
         self._conductor = Conductor(
-            self._clock, self.book, self.fleet, self._term.number, self._plan_soon
+            self._clock,
+            self.book,
+            self.fleet,
+            self._term.number,
+            self._plan_soon,
+            lambda holding, problem: self.desk.released(holding, problem),
+        )
+        self.ledger = Ledger(self._clock, self.book)
+        self.desk = FaultDesk(
+            self._clock, self.book, self.fleet, self.ledger, self._conductor, self._term.number
+        )
+        self.handles = Handles(
+            self._clock,
+            self.book,
+            self.fleet,
+            self.ledger,
+            self._conductor,
+            self.desk,
+            self._store_events,
         )
         snapshot = await self._store.load()
         self.book.load(snapshot)
+        self.ledger.load(snapshot)
         self.tokens.add(
             from_plain(value, Token)
             for (kind, _), value in snapshot.records.items()
             if kind == "token"
         )
         self.tokens.add(self.tokens.describe(*given) for given in self._given)
+        await self._check_client()
         await self._recover()
         self.started_at = self._clock.seconds()
+
+    async def _check_client(self) -> None:
+        """Refuse to start with a benchmark client that no job could use."""
+        site = self.site
+        if site.client_sha256:
+            await self._gate.check(site.client_sha256, site.client_size, CLIENT_TARGETS)
 
     async def _recover(self) -> None:
         written: list[Deferred[None]] = []
         for job in list(self.book.jobs.values()):
+            for machine in job.machines if job.state in ACTIVE else ():
+                holding = Holding(job.number, job.attempt, machine.name)
+                self.desk.lost(holding, "the manager was restarted.")
             written += [self.book.apply(job.number, event)[1] for event in recover(job)]
         if written:
             log.info("{count} events set right what the last manager left.", count=len(written))
@@ -146,6 +190,7 @@ class Manager(Service):
         if self._planning is not None and self._planning.active():
             self._planning.cancel()
         if self._term is not None:
+            self.desk.close()
             self.fleet.close()
             self._journal.close()
             await self._term.resign()
@@ -171,8 +216,11 @@ class Manager(Service):
         known = self.book.submitted(user.name, token, spec)
         if known is not None:
             return known, False
+        spec = self._with_clients(spec)
         self._check(spec)
         await self._gate.check(spec.sha256, spec.size)
+        if spec.clients:
+            await self._gate.check(spec.client_sha256, spec.client_size, CLIENT_TARGETS)
         known = self.book.submitted(user.name, token, spec)
         if known is not None:
             return known, False
@@ -182,8 +230,29 @@ class Manager(Service):
         self._plan_soon()
         return job, True
 
+    def _with_clients(self, spec: JobSpec) -> JobSpec:
+        """The job with the site's own clients, unless it brings its own or says how many."""
+        site = self.site
+        if spec.client_sha256:
+            if not site.own_clients:
+                raise Forbidden("This site does not let jobs bring their own benchmark client.")
+            return spec
+        if spec.clients > 0 and not site.client_sha256:
+            raise InvalidJob(
+                "This site has no benchmark client; give one with the job, or ask for no clients."
+            )
+        wanted = site.clients_per_job if spec.clients < 0 else spec.clients
+        return attrs.evolve(
+            spec,
+            clients=wanted if site.client_sha256 else 0,
+            client_sha256=site.client_sha256 if wanted else "",
+            client_size=site.client_size if wanted else 0,
+        )
+
     def _check(self, spec: JobSpec) -> None:
         most, problems = self.site.most, []
+        if not 0 <= spec.clients <= self.site.most_machines:
+            problems.append(f"clients must be 0 to {self.site.most_machines}, not {spec.clients}")
         if not 1 <= spec.machines <= self.site.most_machines:
             problems.append(f"machines must be 1 to {self.site.most_machines}, not {spec.machines}")
         for field in attrs.fields(Limits):
@@ -244,6 +313,33 @@ class Manager(Service):
         self.book.get(number)
         return await self._store.events(number, after, limit)
 
+    async def _store_events(self, number: int, after: int) -> list[Any]:
+        return await self._store.events(number, after, 1000)
+
+    async def revoke(self, user: User, number: int, name: str) -> Job:
+        """Take a client's handle away; what it has in force stays until it is undone.
+
+        :raises Forbidden: only staff may.
+        """
+        if not user.staff:
+            raise Forbidden("Only staff may revoke a client's handle.")
+        machine = self.book.get(number).machine(name)
+        if machine.role is not Role.CLIENT:
+            raise Conflict(f"{machine.name} is no client, and has no handle.")
+        await self._conductor.happen(number, HandleRevoked(machine.name, user.name))
+        return self.book.get(number)
+
+    async def fault(
+        self, user: User, number: int, kind: str, arguments: Mapping[str, Any], token: str | None
+    ) -> dict[str, Any]:
+        """Do a fault by hand.
+
+        :raises Forbidden: only staff may.
+        """
+        if not user.staff:
+            raise Forbidden("Only staff may hurt jobs by hand; a job's own client may too.")
+        return await self.desk.fault(number, user.name, read_kind(kind), arguments, token)
+
     async def health(self) -> dict[str, Any]:
         """How the store is, and why nothing can be written if so."""
         return {**attrs.asdict(await self._store.health()), "stalled": self._journal.stalled}
@@ -301,6 +397,10 @@ class Manager(Service):
         done.callback(None)
         return done
 
+    def ask(self, name: str, ask: Ask) -> Deferred[Any]:
+        """See `IFleet.ask`."""
+        return Deferred.fromCoroutine(self.handles.ask(name, ask))
+
     def lost(self, link: IVolunteer, reason: str) -> None:
         """See `IFleet.lost`."""
         self.fleet.lost(link, reason)
@@ -314,6 +414,7 @@ class Manager(Service):
         )
 
     def _lost(self, holding: Holding, reason: str) -> None:
+        self.desk.lost(holding, reason)
         self._conductor.lost(holding, reason)
 
     # The scheduler's turn.
@@ -330,17 +431,15 @@ class Manager(Service):
 
     def _reserve(self, reserve: Reserve) -> None:
         job = self.book.jobs[reserve.job]
+        spec = job.spec
+        seats = [(Role.MASTER, 0), *((Role.SLAVE, n) for n in range(spec.machines - 1))]
+        seats += [(Role.CLIENT, n) for n in range(spec.clients)]
         placements = tuple(
-            Placement(
-                Role.SLAVE if index else Role.MASTER,
-                max(index - 1, 0),
-                volunteer.name,
-                volunteer.facts.address,
-            )
-            for index, volunteer in enumerate(reserve.volunteers)
+            Placement(role, index, volunteer.name, volunteer.facts.address)
+            for (role, index), volunteer in zip(seats, reserve.volunteers, strict=True)
         )
         attempt = job.attempt + 1
         for placement in placements:
-            name = "master" if placement.role is Role.MASTER else f"slave[{placement.index}]"
+            name = machine_name(placement.role, placement.index)
             self.fleet.reserve(placement.volunteer, Holding(job.number, attempt, name))
         self._conductor.happen(job.number, Reserved(attempt, placements))

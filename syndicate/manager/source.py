@@ -17,7 +17,9 @@ from syndicate.sandbox.interface import ISourceInspector
 #: How many verdicts on tarballs are remembered.
 REMEMBERED = 10_000
 
-TARGETS = tuple(role.value for role in Role)
+#: The targets that a job's source must have, and a client's.
+TARGETS = (Role.MASTER.value, Role.SLAVE.value)
+CLIENT_TARGETS = (Role.CLIENT.value,)
 
 
 @attrs.define(eq=False)
@@ -26,11 +28,14 @@ class SourceGate:
 
     _blobs: IBlobStore
     _inspector: ISourceInspector
-    _known: OrderedDict[str, str] = attrs.field(init=False, factory=OrderedDict)
+    _known: OrderedDict[tuple[str, tuple[str, ...]], str] = attrs.field(
+        init=False, factory=OrderedDict
+    )
 
-    async def check(self, sha256: str, size: int) -> None:
+    async def check(self, sha256: str, size: int, targets: tuple[str, ...] = TARGETS) -> None:
         """Raise what is wrong with a source.
 
+        :param targets: what its Makefile must have.
         :raises InvalidSource: it is not held, has another size, will not be unpacked, or its
             Makefile surely lacks a target.
         """
@@ -41,27 +46,28 @@ class SourceGate:
             )
         if held != size:
             raise InvalidSource(f"The source has {held} bytes, not {size}; pack it again.")
-        problem = self._known.get(sha256)
+        problem = self._known.get((sha256, targets))
         if problem is None:
-            problem = await self._inspect(self._blobs.path(sha256))
-            self._known[sha256] = problem
+            problem = await self._inspect(self._blobs.path(sha256), targets)
+            self._known[sha256, targets] = problem
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         if problem:
             raise InvalidSource(problem)
 
-    async def _inspect(self, path: Path) -> str:
+    async def _inspect(self, path: Path, targets: tuple[str, ...]) -> str:
         try:
             facts = await self._inspector.inspect(path)
         except InvalidSource as error:
             return str(error)
         except NotFound as error:
             raise InvalidSource(f"The source went away while it was read: {error}") from error
-        lacking = makefile.missing(facts.makefile, TARGETS)
+        lacking = makefile.missing(facts.makefile, targets)
         if lacking:
             names = " and ".join(repr(name) for name in lacking)
+            needed = " and ".join(repr(name) for name in targets)
             return (
-                f"The Makefile has no target {names}; a job needs 'master' and 'slave'. "
+                f"The Makefile has no target {names}; it needs {needed}. "
                 "Add what is missing and submit again."
             )
         return ""

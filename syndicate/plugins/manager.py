@@ -39,7 +39,11 @@ log = Logger()
 LOG_MARGIN = 1.5
 
 #: Tokens made at first start: file below ``tokens/``, role, user.
-FIRST_TOKENS = (("join", "volunteer", "volunteer"), ("staff", "staff", "staff"))
+FIRST_TOKENS = (
+    ("join", "volunteer", "volunteer"),
+    ("staff", "staff", "staff"),
+    ("operator", "operator", "operator"),
+)
 
 
 class Options(ConfigOptions):

@@ -23,6 +23,8 @@ from syndicate.credentials.authority import SERVER_NAME
 from syndicate.domain.errors import Invalid
 from syndicate.domain.volunteer import Facts
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
+from syndicate.network.interface import NetworkFacts
+from syndicate.network.memory import MemoryFaults
 from syndicate.sandbox.chroot import ChrootSandbox
 from syndicate.sandbox.interface import SandboxFacts
 from syndicate.volunteer.service import Session, Volunteer
@@ -64,7 +66,7 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
             config.sandbox.mode,
             config.sandbox.resolv_conf,
         ),
-        FileBlobStore(who.state / "cache", LARGEST_SOURCE, reactor),
+        FileBlobStore(who.state / "cache", LARGEST_SOURCE, reactor, durable=False),
         HttpsTransfer(
             reactor, who.manager, who.api_port, who.authority, lambda: session.token, reactor
         ),
@@ -72,6 +74,8 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
         who.state / "spool",
         functools.partial(_dialler, reactor, who),
         config.cache.size,
+        MemoryFaults(reactor),
+        _no_door,
     )
 
     async def serve() -> None:
@@ -99,7 +103,11 @@ def _secret(path: Path) -> str:
         raise Invalid(f"The join token {path} cannot be read: {error.strerror}.") from error
 
 
-def _facts(who: Registration, sandbox: SandboxFacts) -> Facts:
+def _no_door(*_: object) -> Any:
+    raise NotImplementedError
+
+
+def _facts(who: Registration, sandbox: SandboxFacts, paths: NetworkFacts) -> Facts:
     return Facts(
         address=who.address or _address_towards(who.manager),
         cores=len(os.sched_getaffinity(0)),

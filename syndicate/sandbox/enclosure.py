@@ -28,6 +28,9 @@ ENVIRONMENT = {
     "TMPDIR": "/tmp",
     "LANG": "C.UTF-8",
 }
+#: How many processes of the job's user are ours: the first of its namespace, and where that user
+#: is known in a namespace only, the launcher too.
+_OURS = {"root": 1, "user": 2}
 #: Seconds that processes may take to die once they were killed.
 DYING = 20.0
 #: Seconds between two looks whether all is gone.
@@ -118,7 +121,7 @@ class Enclosure:
                 "CORE": 0,
                 "FSIZE": limits.disk,
                 "NOFILE": limits.files,
-                "NPROC": limits.pids + 1,  # one is our own: the init
+                "NPROC": limits.pids + _OURS[self._host.mode],
             },
             "argv": list(argv),
             "env": {**ENVIRONMENT, **env},

@@ -22,8 +22,7 @@ from syndicate.sandbox.spares import Done, Launchers
 _NOBODY = 65534
 #: Inspections at once; each may take a whole processor.
 _AT_ONCE = 2
-#: Seconds of processor time, and bytes of memory, for one.
-_CPU = 60
+#: Bytes of memory for one.
 _MEMORY = 512 << 20
 #: Seconds for one.
 _PATIENCE = 120.0
@@ -34,12 +33,16 @@ class LauncherInspector:
     """Inspects in launchers, shut into an empty directory as another user.
 
     :param scratch: a directory of ours, in which the empty one is made.
+    :param cpu: seconds of processor time that one inspection may take.
     """
 
-    def __init__(self, reactor: IHostReactor, scratch: Path, rules: SourceRules) -> None:
+    def __init__(
+        self, reactor: IHostReactor, scratch: Path, rules: SourceRules, cpu: int = 60
+    ) -> None:
         self._launchers = Launchers(reactor, ControlGroups("inspector"), keep=1)
         self._directory = scratch / "empty"
         self._rules = rules
+        self._cpu = cpu
         self._turns = DeferredSemaphore(_AT_ONCE)
         self._identity: Identity = {"mode": "root", "uid": _NOBODY}
         if os.geteuid() != 0:
@@ -73,7 +76,7 @@ class LauncherInspector:
                 "source": str(path),
                 "directory": str(self._directory),
                 "rules": attrs.asdict(self._rules),
-                "cpu": _CPU,
+                "cpu": self._cpu,
                 "memory": _MEMORY,
             },
             _PATIENCE,

@@ -53,6 +53,8 @@ class SandboxFacts:
     enforced: tuple[str, ...]
     #: Sentences on what is missing and how to get it.
     remarks: tuple[str, ...] = ()
+    #: Whether runs can be paused.
+    freezer: bool = False
 
 
 @attrs.frozen
@@ -70,6 +72,9 @@ class Plot:
     limits: Limits
     #: Whether the run goes on while any process lives after the program itself has ended.
     linger: bool = False
+    #: Directories of the host that the machine sees, read-only, and where: ``(host, inside)``.
+    #: Sockets in them can be used.
+    shares: tuple[tuple[Path, str], ...] = ()
 
 
 @attrs.frozen
@@ -132,6 +137,7 @@ class IEnclosure(Interface):
     """One prepared place."""
 
     plot = Attribute("The `Plot` it was made for.")
+    uid = Attribute("The user id, and group id, that its programs run as (int).")
 
     def start(argv: Sequence[str], env: Mapping[str, str], output: Output) -> Deferred[IRun]:
         """Run a program at the top of the source as the job's user, with just that environment
@@ -151,6 +157,10 @@ class IEnclosure(Interface):
     def wipe() -> Deferred[None]:
         """Empty the disk, so that it is as the tarball made it. Only while nothing runs."""
 
+    def written() -> Deferred[int]:
+        """How many files and directories the machine has on its disk beside what the tarball
+        made; found out by looking, not from what was done. Only while nothing runs."""
+
     def destroy() -> Deferred[None]:
         """Kill what runs and remove everything; may be called again.
 
@@ -166,6 +176,23 @@ class IRun(Interface):
 
         Killing what has ended is no error: it fires with how it ended.
         """
+
+    def processes() -> list[int]:
+        """Numbers of the processes of the run that live, as the kernel lists them now; in the
+        host's numbers. Independent of how they were started or killed."""
+
+    def pause() -> Deferred[None]:
+        """Freeze every process of the run; fires when all stand still. Killing what is frozen
+        kills it. Pausing what is paused, or has ended, changes nothing.
+
+        :raises SandboxFailed: there is no freezer on this host.
+        """
+
+    def resume() -> Deferred[None]:
+        """Let go on what is paused."""
+
+    def paused() -> bool:
+        """Whether the kernel says that every process of the run stands still."""
 
     def wait() -> Deferred[Exit]:
         """Fires when no process of the run is left and all its output was delivered. May be

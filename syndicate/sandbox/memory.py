@@ -56,7 +56,7 @@ class MemoryRun:
     _when_over: Callable[[], None]
     _room: int = 0
     _exit: Exit | None = None
-    _limit: str | None = None
+    _paused: bool = False
     _timers: list[IDelayedCall] = attrs.field(factory=list)
     _waiters: list[Deferred[Exit]] = attrs.field(factory=list)
 
@@ -91,6 +91,20 @@ class MemoryRun:
     def kill(self) -> Deferred[Exit]:
         self.end(Exit(signal=9, killed=True))
         return self.wait()
+
+    def processes(self) -> list[int]:
+        return [id(self)] if self.running else []
+
+    def pause(self) -> Deferred[None]:
+        self._paused = self.running
+        return succeed(None)
+
+    def resume(self) -> Deferred[None]:
+        self._paused = False
+        return succeed(None)
+
+    def paused(self) -> bool:
+        return self._paused and self.running
 
     def wait(self) -> Deferred[Exit]:
         if self._exit is not None:
@@ -136,6 +150,7 @@ class MemoryEnclosure:
     disk: dict[str, bytes] = attrs.field(factory=dict)
     #: What runs in it now.
     run: MemoryRun | None = None
+    uid: int = 20000
     _destroyed: bool = False
 
     def start(self, argv: Sequence[str], env: Mapping[str, str], output: Output) -> Deferred[IRun]:
@@ -166,6 +181,11 @@ class MemoryEnclosure:
             return fail(problem)
         self.disk.clear()
         return succeed(None)
+
+    def written(self) -> Deferred[int]:
+        if problem := self._problem():
+            return fail(problem)
+        return succeed(len(self.disk))
 
     def destroy(self) -> Deferred[None]:
         if not self._destroyed:
@@ -201,7 +221,7 @@ class MemorySandbox:
         self._closed = False
 
     def probe(self) -> Deferred[SandboxFacts]:
-        return succeed(SandboxFacts("memory", ("output", "wall")))
+        return succeed(SandboxFacts("memory", ("output", "wall"), freezer=True))
 
     def sweep(self) -> Deferred[int]:
         return succeed(0)

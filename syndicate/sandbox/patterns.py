@@ -22,16 +22,30 @@ def expression_of(pattern: str) -> str:
 
 def _of_one_name(part: str) -> str:
     found = ""
-    at = 0
-    while at < len(part):
-        end = part.find("]", at + 2)
-        if part[at] == "[" and end > 0:
-            inner = part[at + 1 : end]
-            negation = "^" if inner[0] in "!^" and len(inner) > 1 else ""
-            letters = re.sub(r"([\\\[\]^&~|])", r"\\\1", inner[len(negation) :])
-            found += f"[{negation}{letters}]" if letters else re.escape(part[at : end + 1])
-            at = end + 1
+    while part:
+        letters, rest = _set_of_letters(part)
+        if letters:
+            found += letters
         else:
-            found += {"*": "[^/]*", "?": "[^/]"}.get(part[at]) or re.escape(part[at])
-            at += 1
+            found += {"*": "[^/]*", "?": "[^/]"}.get(part[0]) or re.escape(part[0])
+            rest = part[1:]
+        part = rest
     return found
+
+
+def _set_of_letters(part: str) -> tuple[str, str]:
+    """The set that the pattern begins with, as an expression, and what follows it; both are empty
+    if it begins with something else.
+    """
+    negation = "^" if part[1:2] in ("!", "^") else ""
+    first = 1 + len(negation)
+    end = part.find("]", first + 1)  # as the first letter of a set it is one of it
+    if part[0] != "[" or end < 0:
+        return "", ""
+    letters = re.sub(r"([\\\[\]^&~|])", r"\\\1", part[first:end])
+    expression = f"(?!/)[{negation}{letters}]"
+    try:
+        re.compile(expression)
+    except re.error:  # a range from a later letter to an earlier one
+        return "", ""
+    return expression, part[end + 1 :]

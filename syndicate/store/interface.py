@@ -101,10 +101,13 @@ class IStore(Interface):
         """Write a batch durably; fires with its position once it would survive a crash.
 
         Batches are applied in the order of the calls. Those that gather while one is being
-        written go out together.
+        written go out together. One that was written already is answered with its position and
+        not written again, as long as `resolve` knows it.
 
         :raises Fenced: ``term`` is not the present one; nothing was written.
-        :raises Exists: a `Create` found its record; nothing of this batch was written.
+        :raises Exists: a `Create` found its record, or an `Append` its event; nothing of this
+            batch was written.
+        :raises Invalid: a value is not plain, or a key cannot be one; nothing was written.
         :raises StorageFull: no room; nothing was written.
         :raises Unavailable: not open, or the engine failed; nothing was written.
         """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -13,13 +15,30 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from syndicate.blobs.interface import IBlobStore, IBlobTransfer
-from syndicate.domain.errors import Conflict, SyndicateError
+from syndicate.client.interface import IHandle
+from syndicate.domain.errors import Conflict, NotClean, SyndicateError
+from syndicate.network.interface import IGuard, INetworkFaults
+from syndicate.once import Once
 from syndicate.sandbox.interface import Exit, IEnclosure, IRun, ISandbox, Plot
-from syndicate.volunteer.once import Once
+from syndicate.volunteer.hurt import Hurt
+from syndicate.volunteer.relay import Relay
 from syndicate.volunteer.spool import Spool
-from syndicate.wire.interface import EndReport, Holding, PrepareOrder
+from syndicate.wire.interface import (
+    Ask,
+    EndReport,
+    FaultDone,
+    FaultOrder,
+    Holding,
+    PrepareOrder,
+    Released,
+)
 
 log = Logger()
+
+T = TypeVar("T")
+
+#: Where a client finds its door in its sandbox.
+INSIDE = "/run/syndicate"
 
 #: Seconds that a release waits for the last of the log and the report to reach the manager.
 TELL_DEADLINE = 20.0
@@ -37,6 +56,24 @@ class Bench:
     spool: Path
     #: Brings a report to the manager; waits, for ever if need be, until it is stored.
     report: Callable[[EndReport], Awaitable[None]]
+    #: Brings a client's request to the manager, while there is a link.
+    ask: Callable[[Ask], Deferred[Any]]
+    network: INetworkFaults
+    #: Opens the door of a client: its directory, the user that may use it, what is behind it.
+    make_door: Callable[[Path, int, IHandle], Door]
+    #: Where doors are, and what else clients find beside them; each machine's is below it.
+    doors: Path
+    timeline: Callable[[], float]
+
+
+class Door(Protocol):
+    """What a client knocks on."""
+
+    def open(self) -> Deferred[None]:
+        """Let it be knocked on."""
+
+    def close(self) -> Deferred[None]:
+        """End everything, and remove its sockets."""
 
 
 @attrs.define(eq=False)
@@ -50,13 +87,22 @@ class PartInHand:
     order: PrepareOrder
     _bench: Bench
     _enclosure: IEnclosure | None = None
-    _run: IRun | None = None
+    _guard: Once[IGuard] | None = None
+    _door: Door | None = None
+    _hurt: Hurt = attrs.field(init=False)
+    #: The last start of the target, how many there were, and whether it lives.
+    run: IRun | None = None
+    runs: bool = False
+    _count: int = 0
     _spool: Spool | None = None
     _prepared: Once[None] | None = None
     _started: Once[None] | None = None
-    _released: Once[None] | None = None
+    _released: Once[Released] | None = None
     #: From the start of the target until its end has been reported.
     _told: Once[None] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self._hurt = Hurt(self._bench.clock, self._bench.timeline, self)
 
     @property
     def holding(self) -> Holding:
@@ -76,7 +122,17 @@ class PartInHand:
             self._started = Once(self._start())
         return self._started.follow()
 
-    def release(self) -> Deferred[None]:
+    async def inflict(self, order: FaultOrder) -> FaultDone:
+        """Do something to the machine, and prove it. What is being started is waited for."""
+        if self._released is not None:
+            raise Conflict("The machine is being given back; nothing more is done to it.")
+        if self._started is not None:
+            await self._started.settled()
+        elif order.what != "links":
+            raise Conflict("The machine was not started yet.")
+        return await self._hurt.inflict(order)
+
+    def release(self) -> Deferred[Released]:
         """Kill, report, remove; fires when the volunteer is clean."""
         if self._released is None:
             self._released = Once(self._release())
@@ -94,10 +150,48 @@ class PartInHand:
             sha256=order.sha256,
             limits=order.limits,
             linger=order.linger,
+            shares=((self._door_place, INSIDE),) if order.client else (),
         )
+        if order.client:
+            self._door_place.mkdir(mode=0o711, parents=True, exist_ok=True)
+        if order.hurtful:
+            self.guard()
         enclosure = await bench.sandbox.prepare(plot)
         self._enclosure = enclosure
         self._refuse_if_released()
+        self._spool = Spool(
+            bench.clock,
+            bench.transfer,
+            bench.spool / f"{plot.key}.log",
+            order.part.job,
+            order.part.attempt,
+            order.part.machine,
+        )
+        if order.client:
+            relay = Relay(order.part, bench.ask, self._spool.write)
+            self._door = bench.make_door(self._door_place, enclosure.uid, relay)
+            await self._door.open()
+
+    @property
+    def _door_place(self) -> Path:
+        part = self.order.part
+        return self._bench.doors / f"{part.job}.{part.attempt}.{_file_name(part.machine)}"
+
+    @property
+    def enclosure(self) -> IEnclosure:
+        """See `Body.enclosure`."""
+        if self._enclosure is None:
+            raise Conflict("The machine was not prepared.")
+        return self._enclosure
+
+    def guard(self) -> Deferred[IGuard]:
+        """See `Body.guard`; made with the first call."""
+        if self._guard is None:
+            part = self.order.part
+            key = f"{part.job}.{part.attempt}.{_file_name(part.machine)}"
+            peers = tuple(a for name, a in self.order.machines if name != part.machine)
+            self._guard = Once(_awaited(self._bench.network.guard(key, peers)))
+        return self._guard.follow()
 
     def _refuse_if_released(self) -> None:
         if self._released is not None:
@@ -111,50 +205,73 @@ class PartInHand:
     async def _start(self) -> None:
         if self._enclosure is None or self._released is not None:
             raise Conflict("The part is not prepared, or was released; prepare it first.")
-        part = self.order.part
-        spool = Spool(
-            self._bench.clock,
-            self._bench.transfer,
-            self._bench.spool / f"{self._enclosure.plot.key}.log",
-            part.job,
-            part.attempt,
-            part.machine,
-        )
-        self._spool = spool
-        run = await self._enclosure.start(self._argv(), self._env(), spool.write)
-        self._run = run
-        self._told = Once(self._watch(run, spool))
+        await self.begin()
+
+    async def begin(self) -> None:
+        """See `Body.begin`."""
+        assert self._spool is not None, "made when the part was prepared"
+        if self._told is not None:
+            # What the former run printed is brought home before the next one prints.
+            await self._told.settled()
+        run = await self.enclosure.start(self._argv(), self._env(), self._spool.write)
+        self.run, self.runs, self._count = run, True, self._count + 1
+        self._told = Once(self._watch(run, self._spool, self._count))
 
     def _argv(self) -> list[str]:
-        """``make master``, or ``make MASTER=<ip> slave``."""
+        """``make master``, ``make MASTER=<ip> slave``, or with ``SLAVES=<ip>,…``, ``client``."""
         order = self.order
         if order.part.machine == "master":
             return ["make", order.target]
-        return ["make", f"MASTER={order.machines[0][1]}", order.target]
+        master = f"MASTER={order.machines[0][1]}"
+        if not order.client:
+            return ["make", master, order.target]
+        slaves = ",".join(a for name, a in order.machines if name.startswith("slave"))
+        return ["make", master, f"SLAVES={slaves}", order.target]
 
     def _env(self) -> dict[str, str]:
         order = self.order
+        client = {
+            "PATH": f"{INSIDE}/bin:/usr/local/bin:/usr/bin:/bin",
+            "PYTHONPATH": f"{INSIDE}/lib",
+            "SYNDICATE_SOCKET": f"{INSIDE}/http",
+        }
         return {
             **dict(order.env),
+            **(client if order.client else {}),
             "SYNDICATE_JOB": str(order.part.job),
             "SYNDICATE_ATTEMPT": str(order.part.attempt),
             "SYNDICATE_MACHINE": order.part.machine,
             "SYNDICATE_ADDRESS": dict(order.machines)[order.part.machine],
-            "SYNDICATE_MACHINES": str(len(order.machines)),
+            "SYNDICATE_MACHINES": str(
+                sum(not name.startswith("client") for name, _ in order.machines)
+            ),
+            "SYNDICATE_SEED": str(order.seed),
         }
 
-    async def _watch(self, run: IRun, spool: Spool) -> None:
+    async def _watch(self, run: IRun, spool: Spool, count: int) -> None:
         ended = await run.wait()
+        self.runs = False
         outputs, problem = None, ended.problem or ""
-        try:
-            outputs = await self._collect()
-        except SyndicateError as error:
-            log.error("The outputs could not be kept: {why}", why=str(error))
-            spool.write(2, f"syndicate: the outputs could not be kept: {error}\n".encode())
+        if not self.order.hurtful:
+            # Where it cannot be revived its end is the end; else the outputs are taken last.
+            outputs = await self._keep_outputs()
         if spool.problem:
             problem = problem or spool.problem
         await spool.flush()
-        await self._bench.report(_report(self.order, ended, problem, spool.length, outputs))
+        await self._bench.report(_report(self.order, ended, problem, spool.length, outputs, count))
+
+    async def _keep_outputs(self) -> str | None:
+        """The digest of the outputs, which are safe on the manager; what fails is told in the
+        log.
+        """
+        try:
+            return await self._collect()
+        except SyndicateError as error:
+            log.error("The outputs could not be kept: {why}", why=str(error))
+            if self._spool is not None:
+                text = f"syndicate: the outputs could not be kept: {error}\n"
+                self._spool.write(2, text.encode())
+            return None
 
     async def _collect(self) -> str | None:
         """Bring the outputs to the manager; gives their tarball's digest."""
@@ -170,38 +287,77 @@ class PartInHand:
         finally:
             path.unlink(missing_ok=True)
 
-    async def _release(self) -> None:
+    async def _release(self) -> Released:
         for step in (self._prepared, self._started):
             if step is not None:
                 # The sandbox and the transfer have deadlines of their own; what is being made
                 # must not be removed under their hands.
                 await step.settled()
-        if self._run is not None and self._told is not None:
-            await self._run.kill()
-            late = self._bench.clock.callLater(TELL_DEADLINE, self._told.cancel)
-            await self._told.settled()
-            if late.active():
-                late.cancel()
+        self._hurt.stop()
+        if self._door is not None:
+            await self._door.close()
+        released = Released()
+        if self.run is not None and self._told is not None and self._spool is not None:
+            await self.run.kill()
+            await self._within(self._told)
+            outputs = await self._keep_outputs() if self.order.hurtful else None
+            await self._within(Once(_awaited(self._spool.flush())))
+            released = Released(self._spool.length, outputs)
         if self._spool is not None:
             self._spool.close()
+        await self._clear()
+        return released
+
+    async def _clear(self) -> None:
+        """Lift what is in force and remove what there is, each whatever becomes of the other."""
+        problems = []
+        if self._guard is not None:
+            try:
+                await (await self._guard.follow()).close()
+            except SyndicateError as error:
+                problems.append(str(error))
         if self._enclosure is not None:
-            await self._enclosure.destroy()
+            try:
+                await self._enclosure.destroy()
+            except NotClean as error:
+                problems.append(str(error))
+        if self._door_place.exists():
+            shutil.rmtree(self._door_place, ignore_errors=True)
+        if problems:
+            raise NotClean(" ".join(problems))
+
+    async def _within(self, step: Once[None]) -> None:
+        """Wait for a step, but not for ever."""
+        late = self._bench.clock.callLater(TELL_DEADLINE, step.cancel)
+        await step.settled()
+        if late.active():
+            late.cancel()
 
     async def stop(self) -> None:
         """The daemon stops: kill what runs; nothing more is reported."""
+        self._hurt.stop()
+        if self._door is not None:
+            await self._door.close()
         if self._told is not None:
             self._told.cancel()
         if self._spool is not None:
             self._spool.close()
-        if self._run is not None:
-            await self._run.kill()
+        if self.run is not None:
+            await self.run.kill()
+        await self._clear()
 
 
 def _report(
-    order: PrepareOrder, ended: Exit, problem: str, log_bytes: int, outputs: str | None
+    order: PrepareOrder,
+    ended: Exit,
+    problem: str,
+    log_bytes: int,
+    outputs: str | None,
+    count: int,
 ) -> EndReport:
     return EndReport(
         order.part,
+        count,
         exit_code=ended.code,
         signal=ended.signal,
         limit=ended.limit,
@@ -210,6 +366,10 @@ def _report(
         log_bytes=log_bytes,
         outputs=outputs,
     )
+
+
+async def _awaited(doing: Deferred[T]) -> T:
+    return await doing
 
 
 def _digest(path: Path) -> str:

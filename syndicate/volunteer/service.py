@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from syndicate.blobs.interface import IBlobStore, IBlobTransfer
-from syndicate.domain.errors import Conflict, Fenced, NotClean, SyndicateError
+from syndicate.client.interface import IHandle
+from syndicate.domain.errors import Conflict, Fenced, NotClean, SyndicateError, Unavailable
 from syndicate.domain.volunteer import Facts
+from syndicate.network.interface import INetworkFaults, NetworkFacts
 from syndicate.sandbox.interface import ISandbox, SandboxFacts
-from syndicate.volunteer.part import Bench, PartInHand
+from syndicate.volunteer.part import Bench, Door, PartInHand
 from syndicate.wire.interface import (
     PROTOCOL,
+    Ask,
     EndReport,
+    FaultDone,
+    FaultOrder,
     Hello,
     Holding,
     IManager,
     IWorker,
     Part,
     PrepareOrder,
+    Released,
     Welcome,
 )
 
@@ -66,7 +73,7 @@ class Volunteer(Service):
 
     _clock: IReactorTime
     _name: str
-    _facts: Callable[[SandboxFacts], Facts]
+    _facts: Callable[[SandboxFacts, NetworkFacts], Facts]
     _sandbox: ISandbox
     _cache: IBlobStore
     _transfer: IBlobTransfer
@@ -74,6 +81,9 @@ class Volunteer(Service):
     _spool: Path
     _make_dialler: Callable[[IWorker], Dialler]
     _cache_size: int
+    _network: INetworkFaults
+    _make_door: Callable[[Path, int, IHandle], Door]
+    _timeline: Callable[[], float] = time.monotonic
     _boot: str = attrs.field(init=False, factory=lambda: uuid.uuid4().hex)
     _known: Facts | None = attrs.field(init=False, default=None)
     _dialler: Dialler | None = attrs.field(init=False, default=None)
@@ -89,8 +99,10 @@ class Volunteer(Service):
 
         :raises SandboxFailed: jobs cannot be confined here; the message says what to do.
         """
+        await self._network.sweep()
+        paths = await self._network.probe()
         probed = await self._sandbox.probe()
-        self._known = self._facts(probed)
+        self._known = self._facts(probed, paths)
         for remark in probed.remarks:
             log.warn("{remark}", remark=remark)
         try:
@@ -120,6 +132,7 @@ class Volunteer(Service):
             await self._dialler.stop()
         await self._transfer.close()
         await self._sandbox.close()
+        await self._network.close()
 
     # For the wire.
 
@@ -158,7 +171,15 @@ class Volunteer(Service):
         """See `IVolunteer.start`."""
         return Deferred.fromCoroutine(self._start(part))
 
-    def release(self, part: Part) -> Deferred[None]:
+    def now(self) -> float:
+        """See `IWorker.now`."""
+        return self._timeline()
+
+    def inflict(self, order: FaultOrder) -> Deferred[FaultDone]:
+        """See `IVolunteer.inflict`."""
+        return Deferred.fromCoroutine(self._inflict(order))
+
+    def release(self, part: Part) -> Deferred[Released]:
         """See `IVolunteer.release`."""
         return Deferred.fromCoroutine(self._release(part))
 
@@ -167,22 +188,46 @@ class Volunteer(Service):
         if self._unclean:
             raise NotClean(self._unclean)
         if self._part is None:
-            bench = Bench(
-                self._clock, self._sandbox, self._cache, self._transfer, self._spool, self._report
-            )
-            self._part = PartInHand(order, bench)
+            self._part = PartInHand(order, self._bench())
             self._cache.sweep(frozenset((order.sha256,)), self._cache_size)
         await self._held(order.part).prepare()
+
+    def _bench(self) -> Bench:
+        return Bench(
+            self._clock,
+            self._sandbox,
+            self._cache,
+            self._transfer,
+            self._spool,
+            self._report,
+            self._ask,
+            self._network,
+            self._make_door,
+            self._spool.with_name("doors"),
+            self._timeline,
+        )
+
+    def _ask(self, ask: Ask) -> Deferred[Any]:
+        """Bring a client's request to the manager; it is not kept for one that is away, as the
+        client should know.
+        """
+        if self._manager is None:
+            return fail(Unavailable("The volunteer has no link to the manager now; try again."))
+        return self._manager.ask(ask)
 
     async def _start(self, part: Part) -> None:
         self._obey(part)
         await self._held(part).start()
 
-    async def _release(self, part: Part) -> None:
+    async def _inflict(self, order: FaultOrder) -> FaultDone:
+        self._obey(order.part)
+        return await self._held(order.part).inflict(order)
+
+    async def _release(self, part: Part) -> Released:
         self._obey(part)
         if self._part is None or self._part.holding != _holding(part):
-            return  # Released before: the order came twice.
-        await self._remove(self._part)
+            return Released()  # Released before: the order came twice.
+        return await self._remove(self._part)
 
     def _obey(self, part: Part) -> None:
         if part.term < self._term:
@@ -195,9 +240,9 @@ class Volunteer(Service):
             raise Conflict(f"{self._name} has {mine} in hand, not job {part.job}; release it.")
         return self._part
 
-    async def _remove(self, part: PartInHand) -> None:
+    async def _remove(self, part: PartInHand) -> Released:
         try:
-            await part.release()
+            return await part.release()
         except NotClean as error:
             self._unclean = str(error)
             raise

@@ -8,10 +8,13 @@ gave it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from syndicate.domain.fault import Links
 from syndicate.domain.job import Limits
 from syndicate.domain.volunteer import Facts
 
@@ -84,6 +87,59 @@ class PrepareOrder:
     env: tuple[tuple[str, str], ...] = ()
     outputs: tuple[str, ...] = ()
     linger: bool = False
+    #: Given to the target as SYNDICATE_SEED.
+    seed: int = 0
+    #: Whether it is a benchmark client, which gets a door.
+    client: bool = False
+    #: Whether the job has clients: machines may be hurt and revived until they are given back.
+    hurtful: bool = False
+
+
+@attrs.frozen
+class FaultOrder:
+    """Do something to a machine, and prove it."""
+
+    part: Part
+    #: The fault's number; the same one again is answered, not done again.
+    number: int
+    #: ``kill``, ``revive``, ``pause``, ``resume`` or ``links``.
+    what: str
+    with_disk: bool = True
+    #: For ``links``: all that its packets are to meet from now on.
+    links: Links | None = None
+    #: For ``links``: what they are to meet later, as ``(seconds from now, all)``: leases end even
+    #: if no manager is there to end them.
+    later: tuple[tuple[float, Links], ...] = ()
+    #: For ``kill`` and ``pause``: undo it after so many seconds.
+    lease: float | None = None
+
+
+@attrs.frozen
+class FaultDone:
+    """What became of a `FaultOrder`, by the volunteer's own timeline in seconds."""
+
+    applied_at: float
+    verified_at: float
+    #: What was seen that proves it.
+    note: str = ""
+
+
+@attrs.frozen
+class Released:
+    """What a machine left, all of it on the manager already."""
+
+    log_bytes: int = 0
+    #: Digest of the tarball of outputs, if they were taken at the release.
+    outputs: str | None = None
+
+
+@attrs.frozen
+class Ask:
+    """A client's request, as it came to the door in its sandbox."""
+
+    part: Part
+    verb: str
+    body: Any
 
 
 @attrs.frozen
@@ -91,6 +147,8 @@ class EndReport:
     """How a machine's target ended, its logs and outputs being on the manager already."""
 
     part: Part
+    #: Which start of the target ended: 1 for the first.
+    run: int = 1
     exit_code: int | None = None
     signal: int | None = None
     limit: str | None = None
@@ -118,14 +176,23 @@ class IVolunteer(Interface):
     def start(part: Part) -> Deferred[None]:
         """Fires when the target's program has been executed."""
 
-    def release(part: Part) -> Deferred[None]:
-        """Kill what runs, report it, remove everything; fires when the volunteer is clean.
+    def inflict(order: FaultOrder) -> Deferred[FaultDone]:
+        """Do it; fires when it is in force and verified.
+
+        :raises AlreadyRunning: what is to be revived runs.
+        :raises Unsupported: this host cannot.
+        :raises SandboxFailed: it was done, and could not be verified.
+        """
+
+    def release(part: Part) -> Deferred[Released]:
+        """Kill what runs, report it, lift all faults, remove everything; fires when the volunteer
+        is clean.
 
         :raises NotClean: something is left.
         """
 
-    def ping() -> Deferred[None]:
-        """Fires with the answer."""
+    def ping() -> Deferred[float]:
+        """Fires with what the volunteer's timeline shows."""
 
     def drop() -> None:
         """Break the connection at once."""
@@ -139,6 +206,9 @@ class IManager(Interface):
 
     def clean(unclean: str) -> Deferred[None]:
         """The volunteer has removed all it held; or why it could not."""
+
+    def ask(ask: Ask) -> Deferred[Any]:
+        """What the client on this volunteer asks for; fires with a plain answer."""
 
     def ping() -> Deferred[None]:
         """Fires with the answer."""
@@ -162,6 +232,9 @@ class IFleet(Interface):
     def clean(name: str, unclean: str) -> Deferred[None]:
         """See `IManager.clean`."""
 
+    def ask(name: str, ask: Ask) -> Deferred[Any]:
+        """See `IManager.ask`."""
+
     def lost(link: IVolunteer, reason: str) -> None:
         """That connection is gone."""
 
@@ -184,5 +257,11 @@ class IWorker(Interface):
     def start(part: Part) -> Deferred[None]:
         """See `IVolunteer.start`."""
 
-    def release(part: Part) -> Deferred[None]:
+    def inflict(order: FaultOrder) -> Deferred[FaultDone]:
+        """See `IVolunteer.inflict`."""
+
+    def release(part: Part) -> Deferred[Released]:
         """See `IVolunteer.release`."""
+
+    def now() -> float:
+        """What its timeline shows, in seconds; it never goes back."""

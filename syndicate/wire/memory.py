@@ -10,19 +10,23 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from syndicate.domain.errors import VolunteerLost
 from syndicate.wire.interface import (
+    Ask,
     EndReport,
+    FaultDone,
+    FaultOrder,
     IFleet,
     IManager,
     IVolunteer,
     IWorker,
     Part,
     PrepareOrder,
+    Released,
 )
 
 
@@ -78,12 +82,6 @@ class MemoryLink:
         return answer
 
 
-def _pong() -> Deferred[None]:
-    done: Deferred[None] = Deferred()
-    done.callback(None)
-    return done
-
-
 @implementer(IVolunteer)
 @attrs.define(eq=False)
 class _Volunteer:
@@ -99,11 +97,14 @@ class _Volunteer:
     def start(self, part: Part) -> Deferred[None]:
         return self._link.call(self._link._worker.start, part)
 
-    def release(self, part: Part) -> Deferred[None]:
+    def inflict(self, order: FaultOrder) -> Deferred[FaultDone]:
+        return self._link.call(self._link._worker.inflict, order)
+
+    def release(self, part: Part) -> Deferred[Released]:
         return self._link.call(self._link._worker.release, part)
 
-    def ping(self) -> Deferred[None]:
-        return self._link.call(_pong)
+    def ping(self) -> Deferred[float]:
+        return self._link.call(lambda: succeed(self._link._worker.now()))
 
     def drop(self) -> None:
         self._link.cut()
@@ -120,8 +121,11 @@ class _Manager:
     def clean(self, unclean: str) -> Deferred[None]:
         return self._link.call(self._link._fleet.clean, self._link.name, unclean)
 
+    def ask(self, ask: Ask) -> Deferred[Any]:
+        return self._link.call(self._link._fleet.ask, self._link.name, ask)
+
     def ping(self) -> Deferred[None]:
-        return self._link.call(_pong)
+        return self._link.call(lambda: succeed(None))
 
     def drop(self) -> None:
         self._link.cut()

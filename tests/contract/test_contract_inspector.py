@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import lzma
 import os
@@ -80,6 +81,20 @@ async def test_bombs_are_refused(inspector: Any, tmp_path: Path) -> None:
     endless = gzip.compress(header(b"././@LongLink", 60_000, b"L") + bytes(60_416)) * 2000
     with pytest.raises(InvalidSource):
         await inspector.inspect(written(tmp_path / "y", endless))
+
+
+@pytest.mark.deadline(30)
+@pytest_twisted.ensureDeferred
+async def test_what_takes_too_long_is_refused(tmp_path: Path) -> None:
+    rules = SourceRules(unpacked=1 << 40)
+    inspector = LauncherInspector(the_reactor(), tmp_path / "scratch", rules, cpu=1)
+    nothing = bz2.compress(bytes(8 << 20)) * 200
+    data = bz2.compress(archive([])[:1024] + header(b"big", 1 << 32)) + nothing
+    try:
+        with pytest.raises(InvalidSource, match="too long"):
+            await inspector.inspect(written(tmp_path / "x", data))
+    finally:
+        await inspector.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -482,6 +482,30 @@ async def test_a_lingering_run_goes_on_while_anything_lives(real: Kit) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_just_as_many_processes_as_the_limit_says_can_live(real: Kit) -> None:
+    program = (
+        "import subprocess\n"
+        "made = []\n"
+        "try:\n"
+        "    while True: made.append(subprocess.Popen(['sleep', '601']))\n"
+        "except OSError as e: print(len(made), e.strerror)\n"
+    )
+    place = real.directory / "python.tar.gz"
+    sha256 = source(place, {"Makefile": "master:\n", "p.py": program})
+    limits = Limits(pids=30, disk=16 << 20)
+    enclosure = await real.prepare(source=place, sha256=sha256, limits=limits)
+    run = await enclosure.start(["/usr/bin/python3", "p.py"], {}, real.take)
+    await run.wait()
+    assert real.printed[1] == b"29 Resource temporarily unavailable\n"  # and itself
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_first_process_of_its_namespace_cannot_be_looked_into(real: Kit) -> None:
+    script = "cat /proc/1/environ; ls /proc/1/fd; ls -l /proc/1/exe; ls /proc/1/root"
+    assert (await real.shell(await real.prepare(), script)).count("Permission denied") == 4
+
+
+@pytest_twisted.ensureDeferred
 async def test_standard_input_is_empty(real: Kit) -> None:
     assert await real.shell(await real.prepare(), "cat; readlink /proc/self/fd/0") == "/dev/null\n"
 

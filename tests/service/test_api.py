@@ -17,7 +17,8 @@ from twisted.internet.task import LoopingCall
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from syndicate.api.access import Access
-from syndicate.api.app import BODY_CAP, Api
+from syndicate.api.app import Api
+from syndicate.api.exchange import BODY_CAP
 from syndicate.api.site import make_site
 from syndicate.domain.log import Frame, encode
 from syndicate.sandbox.memory import MemoryRun
@@ -41,9 +42,7 @@ class Door:
         body = await answer.content()
         return answer.code, json.loads(body) if body else None
 
-    async def open(
-        self, method: str, path: str, who: str | None = "ann", **options: Any
-    ) -> Any:
+    async def open(self, method: str, path: str, who: str | None = "ann", **options: Any) -> Any:
         headers = options.pop("headers", {})
         if who is not None:
             headers = {**headers, "Authorization": f"Bearer {self.secrets.get(who, who)}"}

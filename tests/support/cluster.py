@@ -17,12 +17,15 @@ from zope.interface import implementer
 
 from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.blobs.memory import MemoryBlobStore, MemoryLogStore
+from syndicate.client.interface import IHandle
 from syndicate.credentials.registry import TokenRegistry
 from syndicate.domain.errors import Forbidden, InvalidSource, SyndicateError
 from syndicate.domain.job import Job, JobSpec
 from syndicate.domain.volunteer import Facts
 from syndicate.manager.fleet import Patience
 from syndicate.manager.service import Manager, Site, User
+from syndicate.network.interface import NetworkFacts
+from syndicate.network.memory import MemoryFaults
 from syndicate.sandbox.interface import ISourceInspector, SandboxFacts, SourceFacts
 from syndicate.sandbox.memory import MemorySandbox
 from syndicate.store.memory import MemoryLeadership, MemoryStore
@@ -33,7 +36,7 @@ from syndicate.wire.memory import MemoryLink
 ANN = User("ann", "user")
 BOB = User("bob", "user")
 STAFF = User("staff", "staff")
-MAKEFILE = b"master:\nslave:\n"
+MAKEFILE = b"master:\nslave:\nclient:\n"
 PATIENCE = Patience()
 
 
@@ -88,9 +91,29 @@ class DirectTransfer:
 
 
 async def put(store: IBlobStore, data: bytes) -> None:
-    writer = store.write(hashlib.sha256(data).hexdigest(), len(data))
-    writer.write(data)
-    await writer.finish()
+    sha256 = hashlib.sha256(data).hexdigest()
+    if store.size(sha256) is None:
+        writer = store.write(sha256, len(data))
+        writer.write(data)
+        await writer.finish()
+
+
+@attrs.define(eq=False)
+class MemoryDoor:
+    """A door without sockets: a test takes the handle behind it."""
+
+    directory: Path
+    uid: int
+    handle: IHandle
+    is_open: bool = False
+
+    def open(self) -> Deferred[None]:
+        self.is_open = True
+        return succeed(None)
+
+    def close(self) -> Deferred[None]:
+        self.is_open = False
+        return succeed(None)
 
 
 @attrs.define(eq=False)
@@ -173,13 +196,14 @@ class Cluster:
             def make(worker: IWorker, host: list[Host] = host) -> Host:
                 return host[0]
 
-            def describe(probed: SandboxFacts, name: str = name) -> Facts:
+            def describe(probed: SandboxFacts, paths: NetworkFacts, name: str = name) -> Facts:
                 plain: dict[str, Any] = {
                     "address": f"10.0.0.{int(name.strip('v')) + 1}",
                     "cores": 2,
                     "memory": 1 << 30,
                     "arch": "x86_64",
                     "kernel": "6.1",
+                    "faults": (*paths.supported, "pause"),
                     **facts,
                 }
                 return Facts(**plain, sandbox=probed.mode, enforced=probed.enforced)
@@ -195,6 +219,9 @@ class Cluster:
                 spool,
                 make,
                 1 << 30,
+                MemoryFaults(self.clock),
+                MemoryDoor,
+                self.clock.seconds,
             )
             host.append(Host(self, name, sandbox, transfer, session, service))
             self.hosts[name] = host[0]
@@ -215,6 +242,38 @@ class Cluster:
         job, _ = self.result_of(self.manager.submit(user, f"token-{self._tokens}", spec))
         self.settle()
         return int(job.number)
+
+    def submit_with_clients(self, machines: int = 3, clients: int = 1, **values: Any) -> int:
+        """Queue a job with benchmark clients of its own."""
+        source = b"client source"
+        self.result_of(put(self.blobs, source))
+        sha256 = hashlib.sha256(source).hexdigest()
+        own: dict[str, Any] = {"clients": clients, "client_sha256": sha256, "client_size": len(source)}
+        return self.submit(machines, **own, **values)
+
+    def handle(self, number: int, machine: str = "client[0]") -> Any:
+        """What is behind a client's door."""
+        part = self.part(number, machine)
+        door = part._door
+        assert isinstance(door, MemoryDoor)
+        assert door.is_open
+        return door.handle
+
+    def part(self, number: int, machine: str) -> Any:
+        """A machine as its volunteer has it in hand."""
+        volunteer = self.job(number).machine(machine).volunteer
+        part = self.hosts[volunteer].service._part
+        assert part is not None
+        return part
+
+    def blocked(self, number: int, machine: str) -> set[str]:
+        """Names of the machines to which nothing leaves from a machine."""
+        job = self.job(number)
+        guard = self.part(number, machine)._guard
+        if guard is None:
+            return set()
+        links = self.result_of(guard.follow()).links
+        return {m.name for m in job.machines if m.address in links.blocked}
 
     def job(self, number: int) -> Job:
         """The job as it is."""

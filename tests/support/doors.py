@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import CertificateOptions, PrivateCertificate, TLSVersion
-from twisted.protocols.portforward import ProxyFactory, ProxyServer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.protocols.portforward import (
+    ProxyClient,
+    ProxyClientFactory,
+    ProxyFactory,
+    ProxyServer,
+)
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -30,13 +36,11 @@ PORTION = 1 << 20
 
 def tls(authority: Authority, factory: Any) -> TLSMemoryBIOFactory:
     """The factory, behind the authority's certificate."""
-    certificate = PrivateCertificate.loadPEM(
-        authority.certificate_file.read_bytes() + authority.key_file.read_bytes()
-    )
+    # Not of Twisted's own classes, which pyOpenSSL warns of.
+    key: Any = load_pem_private_key(authority.key_file.read_bytes(), None)
+    certificate: Any = load_pem_x509_certificate(authority.certificate_file.read_bytes())
     options = CertificateOptions(
-        privateKey=certificate.privateKey.original,
-        certificate=certificate.original,
-        raiseMinimumTo=TLSVersion.TLSv1_2,
+        privateKey=key, certificate=certificate, raiseMinimumTo=TLSVersion.TLSv1_2
     )
     return TLSMemoryBIOFactory(options, False, factory)
 
@@ -79,7 +83,7 @@ class Door:
     async def close(self) -> None:
         """Listen no more."""
         for port in self.ports:
-            await port.stopListening()
+            await maybeDeferred(port.stopListening)
 
     def _begin(self, request: StreamingRequest, length: int | None) -> Sink | None:
         position = request.getHeader("range") or request.getHeader("x-syndicate-offset")
@@ -158,40 +162,52 @@ class _Counting(Factory):
         return self._site.buildProtocol(address)
 
 
-class _WeakProxy(ProxyServer):
+class _ToTheDoor(ProxyClient):
+    def dataReceived(self, data: bytes) -> None:
+        weak: Any = self.peer
+        weak.pass_on(data)
+
+
+class _ToTheDoorFactory(ProxyClientFactory):
+    protocol = _ToTheDoor
+    noisy = False
+
+
+class _Weak(ProxyServer):
     """Passes on so many bytes, then breaks."""
 
+    clientProtocolFactory = _ToTheDoorFactory
+    #: Those left; None passes on all.
     limit: int | None = None
 
-    def connectionMade(self) -> None:
-        self.limit = self.factory.limits.pop(0) if self.factory.limits else None
-        self.transport.setTcpNoDelay(True)
+    def pass_on(self, data: bytes) -> None:
+        """Bytes from the door."""
+        transport: Any = self.transport
+        transport.write(data[: self.limit])
         if self.limit is not None:
-            passed = self.transport.write
+            self.limit -= min(self.limit, len(data))
+            if self.limit == 0:
+                transport.unregisterProducer()
+                transport.loseConnection()
 
-            def write(data: bytes) -> None:
-                assert self.limit is not None
-                passed(data[: self.limit])
-                self.limit -= len(data)
-                if self.limit <= 0:
-                    self.limit = 0
-                    self.transport.loseConnection()
-
-            self.transport.write = write
-        super().connectionMade()
-
-    def connectionLost(self, reason: Failure) -> None:
-        if self.peer is not None and self.peer.transport is not None:
-            self.peer.transport.abortConnection()
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        peer: Any = self.peer
+        if peer is not None and peer.transport is not None:
+            peer.transport.abortConnection()
 
 
 class _WeakLink(ProxyFactory):
-    protocol = _WeakProxy
     noisy = False
 
     def __init__(self, port: int, limits: list[int | None]) -> None:
         super().__init__("127.0.0.1", port)
-        self.limits = limits
+        self._limits = limits
+
+    def buildProtocol(self, address: Any) -> _Weak:
+        weak = _Weak()
+        weak.factory = self
+        weak.limit = self._limits.pop(0) if self._limits else None
+        return weak
 
 
 class Silent(Factory):

@@ -274,7 +274,7 @@ class _Handler(BaseHTTPRequestHandler):
         held = self.fake.blobs.setdefault(sha256, bytearray())
         del held[offset:]
         while length:
-            data = self.rfile.read1(min(length, 65536))  # type: ignore[attr-defined]
+            data = self.rfile.read1(min(length, 65536))
             if not data:
                 return
             held += data
@@ -297,10 +297,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, {"version": "0.1.0", "protocol": 1, "cluster": "fake"})
         if self.headers.get("Authorization") != f"Bearer {self.fake.secret}":
             self._refuse(401, "unauthorized", "The token is not known here.")
-        handler = getattr(self, f"_{self.command.lower()}_{words[0]}", None)
-        if handler is None:
-            self._refuse(404, "not_found", f"No such address: {self.path}.")
+        handler = getattr(self, f"_{self.command.lower()}_{words[0]}", self._get_nothing)
         handler(words[1:], query, body)
+
+    def _get_nothing(self, words: list[str], query: Record, body: bytes) -> None:
+        self._refuse(404, "not_found", f"No such address: {self.path}.")
 
     def _get_status(self, words: list[str], query: Record, body: bytes) -> None:
         self._answer(

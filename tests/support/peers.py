@@ -14,7 +14,10 @@ from syndicate.domain.job import Limits
 from syndicate.domain.volunteer import Facts
 from syndicate.wire.interface import (
     PROTOCOL,
+    Ask,
     EndReport,
+    FaultDone,
+    FaultOrder,
     Hello,
     Holding,
     IFleet,
@@ -23,6 +26,7 @@ from syndicate.wire.interface import (
     IWorker,
     Part,
     PrepareOrder,
+    Released,
     Welcome,
 )
 
@@ -64,6 +68,10 @@ class NotingFleet:
         self.said.append((name, unclean))
         return self.answer()
 
+    def ask(self, name: str, ask: Ask) -> Deferred[Any]:
+        self.said.append((name, ask))
+        return self.answer().addCallback(lambda _: {"you asked": ask.verb})
+
     def lost(self, link: IVolunteer, reason: str) -> None:
         self.said.append(("lost", link.name))
         self.links.remove(link)
@@ -100,9 +108,16 @@ class NotingWorker:
         self.orders.append(("start", part))
         return self.answer()
 
-    def release(self, part: Part) -> Deferred[None]:
+    def inflict(self, order: FaultOrder) -> Deferred[FaultDone]:
+        self.orders.append(order)
+        return self.answer().addCallback(lambda _: FaultDone(1.5, 2.5, "seen"))
+
+    def now(self) -> float:
+        return 42.0
+
+    def release(self, part: Part) -> Deferred[Released]:
         self.orders.append(("release", part))
-        return self.answer()
+        return self.answer().addCallback(lambda _: Released(9))
 
 
 def failing(error: BaseException) -> Callable[[], Deferred[Any]]:

@@ -65,7 +65,7 @@ def source(place: Path, files: Mapping[str, bytes | str], executable: bool = Tru
     for name, data in files.items():
         content = data.encode() if isinstance(data, str) else data
         members.append(member(name, content, mode=0o755 if executable else 0o644))
-    data = gzip.compress(archive(members, makefile=False), 1)
+    data = gzip.compress(archive(members, makefile=False), 1, mtime=0)
     place.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 

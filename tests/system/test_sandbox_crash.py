@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from syndicate.domain.errors import NotClean
 from syndicate.sandbox.chroot import ChrootSandbox
 from syndicate.sandbox.confine import syscalls
+from syndicate.sandbox.host import tag_of
 from syndicate.sandbox.interface import Exit
 from syndicate.sandbox.leftovers import loops_below, mounts_below
 from tests.support.sandbox_daemon import UIDS
@@ -67,15 +68,15 @@ async def until_none(what: object) -> None:
         await deferLater(the_reactor(), 0.01)
 
 
-def launchers() -> list[str]:
-    """Launchers of any daemon but us."""
+def launchers(daemon: int) -> list[str]:
+    """The launchers of a daemon, which are told its number."""
     found = []
     for place in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = place.read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(word.endswith(b"/launcher.py") for word in words):
+        if any(word.endswith(b"/launcher.py") for word in words) and b"%d" % daemon in words:
             found.append(place.parent.name)
     return found
 
@@ -86,8 +87,9 @@ def sleeper_of(uid: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*become, "sleep", "601"])
 
 
-def groups_of(name: str) -> list[Path]:
-    return list(Path("/sys/fs/cgroup").glob(f"**/syndicate-{name}-*"))
+def groups_below(state: Path) -> list[Path]:
+    """The control groups of the sandbox of a state directory."""
+    return list(Path("/sys/fs/cgroup").glob(f"**/syndicate-{tag_of('doomed', state)}"))
 
 
 @pytest.fixture
@@ -101,20 +103,22 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
 @pytest.mark.parametrize("mode", ["root", "user"])
 @pytest_twisted.ensureDeferred
 async def test_a_daemon_killed_takes_its_jobs_along(tmp_path: Path, kit: Kit, mode: str) -> None:
-    before = set(launchers())
     process, daemon = await start(tmp_path, mode)
+    number = process.pid
     assert len(sleepers()) == 3
+    assert len(launchers(number)) >= 2
     process.signalProcess("KILL")
     await daemon.down
     await until_none(sleepers)
-    await until_none(lambda: set(launchers()) - before)
+    await until_none(lambda: launchers(number))
     await until_none(lambda: list(loops_below(tmp_path)))
     assert mounts_below(tmp_path) == []
     assert (tmp_path / "state/jobs/1.1.master").exists()
+    assert mode == "user" or groups_below(tmp_path / "state")
 
     assert await kit.sandbox.sweep() >= 2
     assert await kit.sandbox.sweep() == 0
-    assert groups_of("doomed") == []
+    assert groups_below(tmp_path / "state") == []
     assert os.listdir(tmp_path / "state/jobs") == []
     assert os.listdir(tmp_path / "state/trash") == []
     assert await kit.run(await kit.prepare(), ("exit", 3)) == Exit(code=3)
@@ -125,7 +129,9 @@ async def test_a_launcher_killed_ends_its_run_and_no_process_is_left(kit: Kit) -
     enclosure = await kit.prepare()
     script = "setsid sh -c 'exec >/dev/null 2>&1; sleep 601 & sleep 601' & exec sleep 602"
     run = await enclosure.start(["sh", "-c", script], {}, kit.take)
-    parents = {_parent(_parent(int(pid))) for pid in sleepers()} & set(map(int, launchers()))
+    parents = {_parent(_parent(int(pid))) for pid in sleepers()} & set(
+        map(int, launchers(os.getpid()))
+    )
     for pid in parents:
         os.kill(pid, signal.SIGKILL)
     assert await run.wait() == Exit(signal=9)

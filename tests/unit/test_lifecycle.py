@@ -20,16 +20,16 @@ from syndicate.domain.events import (
     MachineKilled,
     MachineLost,
     MachineReady,
+    MachineRevived,
     MachineRunning,
     Placement,
     Reserved,
     Submitted,
 )
-from syndicate.domain.job import Job, JobState, MachineState, Outcome, Role
+from syndicate.domain.job import Job, JobState, Outcome, Role
 from syndicate.domain.lifecycle import (
     ACTIVE,
     ATTEMPTS,
-    MACHINE_TRANSITIONS,
     TRANSITIONS,
     Order,
     Prepare,
@@ -214,9 +214,14 @@ def test_only_finished_is_a_dead_end() -> None:
     assert reached == set(JobState)
 
 
-def test_a_machine_that_has_ended_changes_no_more() -> None:
-    ended = {MachineState.EXITED, MachineState.KILLED, MachineState.LOST}
-    assert not ended & {state for state, _ in MACHINE_TRANSITIONS}
+def test_a_machine_that_was_lost_or_given_back_changes_no_more() -> None:
+    life = Life().reserve().ready().run().happen(MachineExited("slave[0]", exit_code=0))
+    for event in (MachineRevived("slave[0]"), MachineLost("slave[0]", "late.")):
+        with pytest.raises(IllegalEvent):
+            life.happen(event)
+    life.happen(MachineLost("slave[1]", "gone."))
+    with pytest.raises(IllegalEvent):
+        life.happen(MachineKilled("slave[1]"))
 
 
 events = st.one_of(

@@ -15,6 +15,10 @@ from syndicate.domain.errors import InvalidSource, NotFound
 MAKEFILE = "master:\n\ttrue\nslave:\n\ttrue\n"
 
 
+#: The targets that a job's source must have.
+BOTH = ("master", "slave")
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     top = tmp_path / "source"
@@ -26,23 +30,23 @@ def source(tmp_path: Path) -> Path:
     return top
 
 
-def members(top: Path, machines: int = 2) -> dict[str, tarfile.TarInfo]:
-    packed = package(top, machines)
+def members(top: Path, targets: tuple[str, ...] = BOTH) -> dict[str, tarfile.TarInfo]:
+    packed = package(top, targets)
     with packed.file, tarfile.open(fileobj=packed.file) as tar:
         return {member.name: member for member in tar}
 
 
 def packed_bytes(top: Path) -> bytes:
-    packed = package(top, 2)
+    packed = package(top, BOTH)
     with packed.file:
         data = packed.file.read()
     assert (packed.size, packed.sha256) == (len(data), hashlib.sha256(data).hexdigest())
     return data
 
 
-def refusal(top: Path, machines: int = 2) -> str:
+def refusal(top: Path, targets: tuple[str, ...] = BOTH) -> str:
     with pytest.raises(InvalidSource) as caught:
-        package(top, machines)
+        package(top, targets)
     return str(caught.value)
 
 
@@ -134,7 +138,7 @@ def test_a_source_without_a_makefile_is_refused(source: Path) -> None:
 def test_a_makefile_without_its_targets_is_refused_before_anything_is_sent(source: Path) -> None:
     (source / "Makefile").write_text("master:\n\ttrue\n")
     assert "its Makefile has no target 'slave'" in refusal(source)
-    assert members(source, machines=1)  # which needs no slave
+    assert "no target 'client'" in refusal(source, ("client",))
 
 
 def test_a_makefile_that_may_have_more_targets_is_taken(source: Path) -> None:
@@ -145,7 +149,7 @@ def test_a_makefile_that_may_have_more_targets_is_taken(source: Path) -> None:
 def test_a_tarball_is_taken_as_it_is(tmp_path: Path) -> None:
     tarball = tmp_path / "x.tar"
     tarball.write_bytes(b"whatever it is")
-    found = package(tarball, 2)
+    found = package(tarball, BOTH)
     with found.file:
         assert found.file.read() == b"whatever it is"
     assert isinstance(found, Package)
@@ -156,4 +160,4 @@ def test_an_empty_tarball_and_none_at_all_are_refused(tmp_path: Path) -> None:
     assert "is empty" in refusal(tmp_path / "x.tar")
     assert "neither a directory nor a tarball" in refusal(Path("/dev/null"))
     with pytest.raises(NotFound):
-        package(tmp_path / "y.tar", 2)
+        package(tmp_path / "y.tar", BOTH)

@@ -26,7 +26,16 @@ from syndicate.domain.errors import (
     VolunteerLost,
     WrongVersion,
 )
-from syndicate.wire.interface import EndReport, Holding, IManager, IVolunteer
+from syndicate.domain.fault import Links
+from syndicate.wire.interface import (
+    Ask,
+    EndReport,
+    FaultDone,
+    FaultOrder,
+    Holding,
+    IManager,
+    IVolunteer,
+)
 from syndicate.wire.memory import MemoryLink
 from syndicate.wire.pb.client import join
 from syndicate.wire.pb.errors import call
@@ -148,8 +157,21 @@ def test_reports_arrive_as_they_were_made(joined: Joined) -> None:
     assert joined.fleet.said[1:] == [("v1", report), ("v1", "a file is left")]
 
 
+def test_faults_are_ordered_and_answered(joined: Joined) -> None:
+    links = Links(("10.0.0.2",), (("10.0.0.3", 30.0),))
+    order = FaultOrder(PART, 7, "links", links=links, later=((1.5, Links()),))
+    assert joined.result_of(joined.volunteer.inflict(order)) == FaultDone(1.5, 2.5, "seen")
+    assert joined.worker.orders == [order]
+
+
+def test_a_clients_request_is_passed_on_whole(joined: Joined) -> None:
+    ask = Ask(PART, "kill", {"machine": "slave[0]", "list": [1, None]})
+    assert joined.result_of(joined.manager.ask(ask)) == {"you asked": "kill"}
+    assert joined.fleet.said[-1] == ("v1", ask)
+
+
 def test_pings_are_answered_both_ways(joined: Joined) -> None:
-    joined.result_of(joined.volunteer.ping())
+    assert joined.result_of(joined.volunteer.ping()) == 42.0
     joined.result_of(joined.manager.ping())
 
 

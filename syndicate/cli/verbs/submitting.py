@@ -31,6 +31,9 @@ _KEYS = {
     "pids": "limits.pids",
     "files": "limits.files",
     "linger": "linger",
+    "client": "client.source",
+    "clients": "clients",
+    "seed": "seed",
 }
 
 
@@ -49,6 +52,9 @@ def _job_options(function: _Function) -> _Function:
         click.option(
             "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a job file."
         ),
+        click.option("--client", metavar="PATH", help="Its own benchmark client's source."),
+        click.option("--clients", type=int, help="How many benchmark clients; 0 for none."),
+        click.option("--seed", type=int, help="Given to all targets as SYNDICATE_SEED."),
         click.option("--no-wait", is_flag=True, help="Refuse it when it cannot start at once."),
     ]
     for option in reversed(options):
@@ -88,13 +94,13 @@ def submit(
     """
     if follow and output is not None:
         raise click.UsageError("--follow prints the job's output, so there is no -o with it.")
-    body, package = _prepare(source, options)
+    body, packages = _prepare(source, options)
     try:
         if dry_run:
             return _dry_run(session, body, output)
-        job = _send(session, body, package)
+        job = _send(session, body, packages)
     finally:
-        package.close()
+        _close(packages)
     return _after(session, job, follow, wait, output)
 
 
@@ -109,11 +115,11 @@ def submit(
 @pass_session
 def run(session: Session, /, source: Path, **options: Any) -> int:
     """Submit a job, print its output, and exit with its code. Ctrl-C twice cancels it."""
-    body, package = _prepare(source, options)
+    body, packages = _prepare(source, options)
     try:
-        job = _send(session, body, package)
+        job = _send(session, body, packages)
     finally:
-        package.close()
+        _close(packages)
     _tell_queued(session, job)
     from syndicate.cli.interrupting import cancelled_by_two
 
@@ -131,7 +137,11 @@ def resubmit(session: Session, job: str, follow: bool, wait: bool, output: str |
     """Queue a job once more, just as it was."""
     former = session.job(job)
     spec = {key: former[key] for key in ("name", "limits", "resources", "outputs", "env", "linger")}
-    spec.update(former["source"], machines=former["machines_wanted"])
+    spec.update(former["source"], machines=former["machines_wanted"], seed=former["seed"])
+    spec["clients"] = former["clients"]
+    if former["clients"]:
+        client = former["client"]
+        spec |= {"client_sha256": client["sha256"], "client_size": client["size"]}
     new = session.connection.post("/v1/jobs", _body(spec))["job"]
     return _after(session, new, follow, wait, output)
 
@@ -141,8 +151,8 @@ def _body(spec: Record, *, no_wait: bool = False) -> Record:
     return {"submission": str(uuid.uuid4()), "no_wait": no_wait, "spec": spec}
 
 
-def _prepare(source: Path, options: Record) -> tuple[Record, Any]:
-    """The body of the submission, and the package of its source."""
+def _prepare(source: Path, options: Record) -> tuple[Record, list[Any]]:
+    """The body of the submission, and the packages of its source and of its client's."""
     from syndicate.cli import jobfile, packing
 
     no_wait, texts = options.pop("no_wait"), options.pop("settings")
@@ -152,14 +162,29 @@ def _prepare(source: Path, options: Record) -> tuple[Record, Any]:
         raise click.BadParameter(f"{error}.", param_hint="--set") from error
     settings += [(_KEYS[name], value) for name, value in options.items() if value is not None]
     draft = jobfile.draft(source, settings)
-    package = packing.package(draft.source, draft.spec.get("machines", 1))
+    package = packing.package(draft.source, ("master", "slave"))
     spec = {**draft.spec, "sha256": package.sha256, "size": package.size}
-    return _body(spec, no_wait=no_wait), package
+    packages = [package]
+    if draft.client is not None:
+        try:
+            packages.append(packing.package(draft.client, ("client",)))
+        except BaseException:
+            _close(packages)
+            raise
+        spec |= {"client_sha256": packages[1].sha256, "client_size": packages[1].size}
+        spec.setdefault("clients", 1)
+    return _body(spec, no_wait=no_wait), packages
 
 
-def _send(session: Session, body: Record, package: Any) -> Record:
+def _close(packages: list[Any]) -> None:
+    for package in packages:
+        package.close()
+
+
+def _send(session: Session, body: Record, packages: list[Any]) -> Record:
     connection = session.connection
-    connection.upload(f"/v1/blobs/{package.sha256}", package.file, package.size)
+    for package in packages:
+        connection.upload(f"/v1/blobs/{package.sha256}", package.file, package.size)
     job: Record = connection.post("/v1/jobs", body)["job"]
     return job
 

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.spread import pb
 
 from syndicate.domain.errors import SyndicateError
-from syndicate.wire.interface import IWorker, Part, PrepareOrder, Welcome
+from syndicate.wire.interface import FaultOrder, IWorker, Part, PrepareOrder, Welcome
 from syndicate.wire.pb.errors import answers, call
 from syndicate.wire.pb.references import RemoteManager
 from syndicate.wire.pb.server import LOGIN_TIME
@@ -44,13 +44,19 @@ class Orders(pb.Referenceable):
         await self._worker.start(unpack(message, Part))
 
     @answers
-    async def remote_release(self, message: object) -> None:
-        """See `IVolunteer.release`."""
-        await self._worker.release(unpack(message, Part))
+    async def remote_inflict(self, message: object) -> bytes:
+        """See `IVolunteer.inflict`."""
+        return pack(await self._worker.inflict(unpack(message, FaultOrder)))
 
     @answers
-    async def remote_ping(self) -> None:
+    async def remote_release(self, message: object) -> bytes:
+        """See `IVolunteer.release`."""
+        return pack(await self._worker.release(unpack(message, Part)))
+
+    @answers
+    async def remote_ping(self) -> float:
         """See `IVolunteer.ping`."""
+        return self._worker.now()
 
 
 @attrs.define(eq=False)

@@ -9,9 +9,19 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from syndicate.wire.interface import EndReport, IManager, IVolunteer, Part, PrepareOrder
+from syndicate.wire.interface import (
+    Ask,
+    EndReport,
+    FaultDone,
+    FaultOrder,
+    IManager,
+    IVolunteer,
+    Part,
+    PrepareOrder,
+    Released,
+)
 from syndicate.wire.pb.errors import call
-from syndicate.wire.pb.values import pack
+from syndicate.wire.pb.values import pack, unpack, unpack_plain
 
 
 @attrs.define(eq=False)
@@ -22,8 +32,8 @@ class _Peer:
     def _call(self, name: str, *args: Any) -> Deferred[Any]:
         return Deferred.fromCoroutine(call(self._clock, self._reference, name, *args))
 
-    def ping(self) -> Deferred[None]:
-        """See `IVolunteer.ping`."""
+    def ping(self) -> Deferred[Any]:
+        """See `IVolunteer.ping` and `IManager.ping`."""
         return self._call("ping")
 
     def drop(self) -> None:
@@ -48,9 +58,13 @@ class RemoteVolunteer(_Peer):
         """See `IVolunteer.start`."""
         return self._call("start", pack(part))
 
-    def release(self, part: Part) -> Deferred[None]:
+    def inflict(self, order: FaultOrder) -> Deferred[FaultDone]:
+        """See `IVolunteer.inflict`."""
+        return self._call("inflict", pack(order)).addCallback(unpack, FaultDone)
+
+    def release(self, part: Part) -> Deferred[Released]:
         """See `IVolunteer.release`."""
-        return self._call("release", pack(part))
+        return self._call("release", pack(part)).addCallback(unpack, Released)
 
 
 @implementer(IManager)
@@ -65,3 +79,7 @@ class RemoteManager(_Peer):
     def clean(self, unclean: str) -> Deferred[None]:
         """See `IManager.clean`."""
         return self._call("clean", pack(unclean))
+
+    def ask(self, ask: Ask) -> Deferred[Any]:
+        """See `IManager.ask`."""
+        return self._call("ask", pack(ask)).addCallback(unpack_plain)

@@ -16,7 +16,7 @@ from zope.interface import Interface, implementer
 
 from syndicate.credentials.interface import ITokens
 from syndicate.domain.errors import Unauthorized
-from syndicate.wire.interface import EndReport, Hello, IFleet
+from syndicate.wire.interface import Ask, EndReport, Hello, IFleet
 from syndicate.wire.pb.errors import answers
 from syndicate.wire.pb.references import RemoteVolunteer
 from syndicate.wire.pb.values import pack, unpack
@@ -67,6 +67,11 @@ class VolunteerAvatar(pb.Avatar):
     async def perspective_clean(self, message: object) -> None:
         """See `IManager.clean`."""
         await self._fleet.clean(self._name, unpack(message, str))
+
+    @answers
+    async def perspective_ask(self, message: object) -> bytes:
+        """See `IManager.ask`."""
+        return pack(await self._fleet.ask(self._name, unpack(message, Ask)))
 
     @answers
     async def perspective_ping(self) -> None:

@@ -41,10 +41,18 @@ def unpack(message: object, kind: type[T]) -> T:
 
     :raises Invalid: it describes none of this kind.
     """
+    return from_plain(unpack_plain(message, kind.__name__), kind)
+
+
+def unpack_plain(message: object, name: str = "value") -> Any:
+    """The plain value that a peer's message holds.
+
+    :param name: what it should be, for the error.
+    :raises Invalid: it holds none.
+    """
     if not isinstance(message, bytes) or len(message) > MESSAGE_CAP:
-        raise Invalid(f"A message that should hold a {kind.__name__} is none.")
+        raise Invalid(f"A message that should hold a {name} is none.")
     try:
-        plain = json.loads(message)
+        return json.loads(message)
     except (ValueError, RecursionError) as error:
-        raise Invalid(f"A message that should hold a {kind.__name__} is no JSON.") from error
-    return from_plain(plain, kind)
+        raise Invalid(f"A message that should hold a {name} is no JSON.") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from syndicate.domain.fault import Fault, Kind
 from syndicate.domain.job import Job, Machine
 from syndicate.domain.volunteer import Volunteer
 from syndicate.plain import event_from_plain, to_plain
@@ -40,7 +41,12 @@ def job_view(job: Job, position: int | None, reason: str) -> dict[str, Any]:
         "submitted_at": timestamp(job.submitted_at),
         "started_at": timestamp(job.started_at),
         "finished_at": timestamp(job.finished_at),
+        "clients": max(spec.clients, 0),
+        "seed": spec.seed,
         "source": {"sha256": spec.sha256, "size": spec.size},
+        "client": {"sha256": spec.client_sha256, "size": spec.client_size}
+        if spec.with_clients
+        else None,
         "limits": attrs.asdict(spec.limits),
         "resources": to_plain(spec.resources),
         "outputs": list(spec.outputs),
@@ -62,6 +68,8 @@ def _machine_view(machine: Machine) -> dict[str, Any]:
         "signal": machine.signal,
         "limit": machine.limit,
         "reason": machine.reason,
+        "result": None if machine.result is None else attrs.asdict(machine.result),
+        "revoked": machine.revoked,
         "log_bytes": machine.log_bytes,
         "outputs": machine.outputs,
     }
@@ -84,6 +92,29 @@ def event_view(job: int, number: int, stored: Any) -> dict[str, Any]:
     }
 
 
+def fault_view(job: int, fault: Fault) -> dict[str, Any]:
+    """A fault."""
+    return {
+        "id": f"f{fault.number}",
+        "job": job,
+        "attempt": fault.attempt,
+        "kind": fault.kind.value,
+        "machines": list(fault.machines),
+        "by": fault.by,
+        "state": fault.state.value,
+        "with_disk": fault.with_disk if fault.kind is Kind.REVIVE else None,
+        "amount": fault.amount or None,
+        "blocked": [list(pair) for pair in fault.blocked],
+        "for": fault.lease,
+        "requested_at": timestamp(fault.requested_at),
+        "applied_at": timestamp(fault.applied_at),
+        "verified_at": timestamp(fault.verified_at),
+        "healed_at": timestamp(fault.healed_at),
+        "uncertainty": fault.uncertainty,
+        "note": fault.note,
+    }
+
+
 def volunteer_view(volunteer: Volunteer) -> dict[str, Any]:
     """A volunteer."""
     facts = volunteer.facts
@@ -100,6 +131,8 @@ def volunteer_view(volunteer: Volunteer) -> dict[str, Any]:
         "kernel": facts.kernel,
         "sandbox": facts.sandbox,
         "enforced": list(facts.enforced),
+        "faults": list(facts.faults),
+        "unsupported": dict(facts.unsupported),
         "versions": dict(facts.versions),
         "registered_at": timestamp(volunteer.registered_at),
         "heard_at": timestamp(volunteer.heard_at),

@@ -1,0 +1,200 @@
+"""The noun ``fault``: staff hurt a job by hand, and everybody sees what became of its faults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from syndicate.cli.grammar import Verb, Verbs
+from syndicate.cli.output import Column, Listing, chosen, output_option, show
+from syndicate.cli.session import Session, pass_session
+from syndicate.cli.types import JOB, SPAN
+
+_HERE = "syndicate.cli.verbs.fault"
+
+
+def _since(fault: Mapping[str, Any], key: str) -> str:
+    """How long after it was requested, in milliseconds."""
+    if fault[key] is None:
+        return ""
+    from syndicate.cli.output import seconds_since
+
+    return f"{seconds_since(fault['requested_at'], fault[key]) * 1000:.1f}"
+
+
+FAULTS = Listing(
+    columns=(
+        Column("FAULT", lambda fault: fault["id"]),
+        Column("KIND", lambda fault: fault["kind"]),
+        Column("MACHINES", lambda fault: " ".join(fault["machines"]) or "all"),
+        Column("BY", lambda fault: fault["by"]),
+        Column("STATE", lambda fault: fault["state"]),
+        Column("REQUESTED", lambda fault: fault["requested_at"][11:-4]),
+        Column("APPLIED ms", lambda fault: _since(fault, "applied_at"), right=True),
+        Column("VERIFIED ms", lambda fault: _since(fault, "verified_at"), right=True),
+        Column("HEALED ms", lambda fault: _since(fault, "healed_at"), right=True),
+        Column("SEEN", lambda fault: fault["note"], wide=True, wrap=True),
+    ),
+    csv=(
+        *("id", "kind", "machines", "by", "state", "attempt", "requested_at", "applied_at"),
+        *("verified_at", "healed_at", "uncertainty", "note"),
+    ),
+    id="id",
+    empty="It has had no faults.",
+)
+
+_LASTING = click.option("--for", "span", type=SPAN, metavar="TIME", help="Heal it after: 10s.")
+
+
+@click.group(
+    cls=Verbs,
+    places={
+        **{kind: f"{_HERE}:{kind}" for kind in ("kill", "revive", "disconnect", "reconnect")},
+        **{kind: f"{_HERE}:{kind}" for kind in ("pause", "resume", "loss", "rate", "delay")},
+        **{verb: f"{_HERE}:{verb}" for verb in ("partition", "heal", "revoke")},
+        "list": f"{_HERE}:list_faults",
+    },
+    examples=(
+        "syndicate fault kill 17 'slave[1]' --for 10s   killed, and revived after ten seconds",
+        "syndicate fault disconnect 17 master",
+        "syndicate fault list 17                        what became of all of them",
+    ),
+)
+def fault() -> None:
+    """Hurt a job by hand (staff only), and see its faults."""
+
+
+def _do(session: Session, job: str, kind: str, machines: tuple[str, ...], **more: Any) -> None:
+    """Do the same to each machine, one after another, and show what became of it."""
+    number = session.job(job)["job"]
+    arguments = {key: value for key, value in more.items() if value is not None}
+    done = [
+        session.connection.post(
+            f"/v1/jobs/{number}/faults/{kind}",
+            {**arguments, **({"machine": machine} if machine else {})},
+        )
+        for machine in machines
+    ]
+    show(session, FAULTS, done, chosen(session, None))
+
+
+def _of_machines(kind: str, text: str, *, lasting: bool) -> click.Command:
+    """The command of a fault that needs machines, and perhaps a time."""
+
+    def act(session: Session, job: str, machines: tuple[str, ...], span: float | None) -> None:
+        _do(session, job, kind, machines, **{"for": span})
+
+    act.__doc__ = text
+    command = click.argument("machines", nargs=-1, required=True)(pass_session(act))
+    command = click.argument("job", type=JOB)(command)
+    if lasting:
+        command = _LASTING(command)
+    else:
+        command = click.option("--for", "span", hidden=True, type=SPAN)(command)
+    example = f"syndicate fault {kind} 17 'slave[0]'"
+    return click.command(kind, cls=Verb, examples=(example,))(command)
+
+
+kill = _of_machines("kill", "Kill every process of a machine.", lasting=True)
+disconnect = _of_machines("disconnect", "Cut a machine off from master and slaves.", lasting=True)
+reconnect = _of_machines("reconnect", "Let a machine reach the others again.", lasting=False)
+pause = _of_machines("pause", "Freeze every process of a machine.", lasting=True)
+resume = _of_machines("resume", "Let a paused machine go on.", lasting=False)
+
+
+@click.command(cls=Verb, examples=("syndicate fault revive 17 'slave[1]' --no-disk",))
+@click.argument("job", type=JOB)
+@click.argument("machines", nargs=-1, required=True)
+@click.option("--no-disk", is_flag=True, help="On an emptied disk, as the tarball made it.")
+@pass_session
+def revive(session: Session, job: str, machines: tuple[str, ...], no_disk: bool) -> None:
+    """Start a killed machine's target again."""
+    _do(session, job, "revive", machines, with_disk=not no_disk)
+
+
+def _amount(kind: str, argument: str, text: str) -> click.Command:
+    def act(
+        session: Session, job: str, amount: str, machines: tuple[str, ...], span: float | None
+    ) -> None:
+        value: Any = float(amount) if kind == "loss" else amount
+        _do(session, job, kind, machines, **{argument: value, "for": span})
+
+    act.__doc__ = text
+    command = click.argument("machines", nargs=-1, required=True)(pass_session(act))
+    command = click.argument("amount", metavar=argument.upper())(command)
+    command = _LASTING(click.argument("job", type=JOB)(command))
+    sample = {"loss": "30", "rate": "100K", "delay": "50ms"}[kind]
+    example = f"syndicate fault {kind} 17 {sample} 'slave[0]' --for 10s"
+    return click.command(kind, cls=Verb, examples=(example,))(command)
+
+
+loss = _amount("loss", "percent", "Lose some of the packets that a machine sends.")
+rate = _amount("rate", "rate", "Let a machine send only so many bytes a second.")
+delay = _amount("delay", "delay", "Hold back what a machine sends for so long.")
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "syndicate fault partition 17 --group master,slave0 --group slave1,slave2",
+        "syndicate fault partition 17 --group master --group slave0 --one-way",
+        "syndicate fault partition 17 --shape ring --group master,slave0,slave1,slave2",
+    ),
+)
+@click.argument("job", type=JOB)
+@click.option("--group", "groups", multiple=True, required=True, metavar="MACHINE[,MACHINE…]")
+@click.option("--shape", type=click.Choice(["split", "bridge", "ring"]), default="split")
+@click.option("--one-way", is_flag=True, help="Only from earlier groups to later ones.")
+@_LASTING
+@pass_session
+def partition(
+    session: Session,
+    job: str,
+    groups: tuple[str, ...],
+    shape: str,
+    one_way: bool,
+    span: float | None,
+) -> None:
+    """Divide a job's machines into groups that do not reach each other."""
+    named = [group.split(",") for group in groups]
+    more = {"groups": named, "shape": shape, "one_way": one_way, "for": span}
+    _do(session, job, "partition", ("",), **more)
+
+
+@click.command(cls=Verb, examples=("syndicate fault heal 17", "syndicate fault heal 17 f3"))
+@click.argument("job", type=JOB)
+@click.argument("which", required=False)
+@pass_session
+def heal(session: Session, job: str, which: str | None) -> None:
+    """End one fault that is in force, or all of them."""
+    number = session.job(job)["job"]
+    body = {} if which is None else {"id": which}
+    healed = session.connection.post(f"/v1/jobs/{number}/faults/heal", body)["healed"]
+    for name in healed:
+        click.echo(name)
+    session.say(f"{len(healed)} healed.")
+
+
+@click.command("list", cls=Verb, examples=("syndicate fault list 17 -o wide",))
+@click.argument("job", type=JOB)
+@output_option
+@pass_session
+def list_faults(session: Session, job: str, output: str | None) -> None:
+    """Show the faults of a job: what, when, by whom, and what became of it."""
+    number = session.job(job)["job"]
+    found = session.connection.get(f"/v1/jobs/{number}/faults")["faults"]
+    show(session, FAULTS, found, chosen(session, output))
+
+
+@click.command(cls=Verb, examples=("syndicate fault revoke 17 'client[0]'",))
+@click.argument("job", type=JOB)
+@click.argument("machine")
+@pass_session
+def revoke(session: Session, job: str, machine: str) -> None:
+    """Take a client's handle away: it can hurt its job no more."""
+    number = session.job(job)["job"]
+    session.connection.post(f"/v1/jobs/{number}/handles/{quote(machine, safe='')}/revoke", {})
+    session.say(f"The handle of {machine} of job {number} is revoked.")

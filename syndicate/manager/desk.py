@@ -1,0 +1,428 @@
+"""Where faults are asked for: each is written down, done, proved, and only then answered.
+
+What changes links is done one at a time in a job, since the orders carry the whole state of its
+links; all else one at a time on a machine.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, Never
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from syndicate.domain.errors import (
+    AlreadyRunning,
+    Conflict,
+    SyndicateError,
+    Timeout,
+    Unsupported,
+    VolunteerLost,
+)
+from syndicate.domain.events import MachineKilled, MachineRevived
+from syndicate.domain.fault import ON_LINKS, Fault, FaultState, Kind, links
+from syndicate.domain.job import Job, JobState, Machine, MachineState
+from syndicate.manager.book import Book
+from syndicate.manager.conductor import Conductor
+from syndicate.manager.fleet import Fleet
+from syndicate.manager.ledger import Ledger
+from syndicate.manager.request import read_request
+from syndicate.manager.views import fault_view
+from syndicate.once import Once
+from syndicate.wire.interface import FaultDone, FaultOrder, Holding, Part
+
+log = Logger()
+
+#: Seconds within which a volunteer must have done and proved a fault.
+DEADLINE = 30.0
+#: Seconds that a request waits for a machine that is still being started.
+START = 60.0
+
+#: States of a machine whose target was started once.
+STARTED = frozenset({MachineState.RUNNING, MachineState.EXITED, MachineState.KILLED})
+
+
+@attrs.define(eq=False)
+class FaultDesk:
+    """Does what is asked to the machines of jobs."""
+
+    _clock: IReactorTime
+    _book: Book
+    _fleet: Fleet
+    _ledger: Ledger
+    _conductor: Conductor
+    _term: int
+    _locks: defaultdict[tuple[int, str], DeferredLock] = attrs.field(
+        init=False, factory=lambda: defaultdict(DeferredLock)
+    )
+    #: Answers by job, asker and token, so that a request that comes again is the same fault.
+    _answers: dict[tuple[int, str, str], Once[Any]] = attrs.field(init=False, factory=dict)
+    _leases: dict[tuple[int, int], IDelayedCall] = attrs.field(init=False, factory=dict)
+
+    async def fault(
+        self, number: int, by: str, kind: Kind, arguments: Mapping[str, Any], token: str | None
+    ) -> dict[str, Any]:
+        """Do a fault to the present attempt of a job; over once it is in force and verified.
+
+        :param by: the client's machine, or the member of staff, that asks.
+        :param token: the same one again, of the same asker, is answered with the same fault.
+        """
+        job = self._book.get(number)
+        if job.state is not JobState.RUNNING:
+            raise Conflict(f"Job {number} is {job.state.value}; faults are done to what runs.")
+        if token is None:
+            return await self._do(job, by, kind, arguments)
+        key = (number, f"{job.attempt}/{by}", token)
+        if key not in self._answers:
+            self._answers[key] = Once(self._do(job, by, kind, arguments))
+        answer: dict[str, Any] = await self._answers[key].follow()
+        return answer
+
+    async def _do(
+        self, job: Job, by: str, kind: Kind, arguments: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        values = {**read_request(job, kind, arguments), "by": by}
+        self._check_support(job, kind, values["machines"])
+        if kind is Kind.HEAL:
+            return await self._heal(job, by, arguments.get("id"))
+        on_links = kind in ON_LINKS or kind is Kind.RECONNECT
+        lock = self._locks[job.number, "links" if on_links else values["machines"][0]]
+        await lock.acquire()
+        try:
+            if on_links:
+                fault = await self._change_links(job, values)
+            else:
+                fault = await self._to_machine(job, values)
+        finally:
+            lock.release()
+        return fault_view(job.number, fault)
+
+    def _check_support(self, job: Job, kind: Kind, machines: tuple[str, ...]) -> None:
+        needed = {Kind.RECONNECT: Kind.DISCONNECT, Kind.RESUME: Kind.PAUSE}.get(kind, kind)
+        if needed in (Kind.KILL, Kind.REVIVE, Kind.HEAL):
+            return
+        for machine in job.machines if needed in ON_LINKS else map(job.machine, machines):
+            facts = self._fleet.get(machine.volunteer).facts
+            if needed.value not in facts.faults:
+                why = dict(facts.unsupported).get(needed.value, "it does not say why")
+                raise Unsupported(f"{machine.volunteer} cannot {needed.value}: {why}")
+
+    # To one machine.
+
+    async def _to_machine(self, job: Job, values: dict[str, Any]) -> Fault:
+        machine = await self._started(job, values["machines"][0])
+        kind: Kind = values["kind"]
+        if kind is Kind.REVIVE and machine.state is MachineState.RUNNING:
+            raise AlreadyRunning(f"{machine.name} runs; kill it before you revive it.")
+        fault, written = self._ledger.add(self._now(job), values)
+        await written
+        order = FaultOrder(
+            self._part(job, machine.name),
+            fault.number,
+            kind.value,
+            with_disk=fault.with_disk,
+            lease=fault.lease,
+        )
+        fault, _ = await self._carry_out(job, fault, {machine.name: order})
+        await self._tell_machine(job, fault, machine.name)
+        self._undo(job, fault)
+        self._lease(job, fault)
+        return fault
+
+    async def _tell_machine(self, job: Job, fault: Fault, name: str) -> None:
+        """The machine's own events of a kill or a revival, unless its volunteer was faster."""
+        machine = self._machine(job, name)
+        if fault.kind is Kind.KILL and machine.state is MachineState.RUNNING:
+            await self._conductor.happen(job.number, MachineKilled(name))
+        if fault.kind is Kind.REVIVE and machine.state is not MachineState.RUNNING:
+            await self._conductor.happen(job.number, MachineRevived(name, fault.with_disk))
+
+    async def _started(self, job: Job, name: str) -> Machine:
+        """The machine, once its target was started."""
+        if self._machine(job, name).state not in STARTED:
+            changed: Deferred[None] = Deferred()
+
+            def look() -> None:
+                there = self._is_over(job) or self._machine(job, name).state in STARTED
+                if there and not changed.called:
+                    changed.callback(None)
+
+            unsubscribe = self._book.feed.subscribe(job.number, look)
+            try:
+                await changed.addTimeout(START, self._clock, _too_late)
+            finally:
+                unsubscribe()
+        return self._machine(job, name)
+
+    # To the links of a job.
+
+    async def _change_links(self, job: Job, values: dict[str, Any]) -> Fault:
+        fault, written = self._ledger.add(self._now(job), values)
+        await written
+        return await self._send_links(job, fault)
+
+    async def _send_links(self, job: Job, fault: Fault) -> Fault:
+        """Bring every machine's links to what is in force with this fault."""
+        in_force = self._ledger.in_force(job)
+        if fault.kind is Kind.RECONNECT:
+            in_force = [f for f in in_force if not _undoes(fault, f)]
+        orders = self._link_orders(job, fault.number, in_force, frozenset())
+        try:
+            fault, away = await self._carry_out(job, fault, orders)
+            if away:
+                # The others refuse what comes from those that cannot be told.
+                again = self._link_orders(job, fault.number, in_force, away, again=True)
+                fault, _ = await self._carry_out(job, fault, again)
+        finally:
+            self._undo(job, fault)
+        self._lease(job, fault)
+        return fault
+
+    def _link_orders(
+        self,
+        job: Job,
+        number: int,
+        in_force: list[Fault],
+        away: frozenset[str],
+        *,
+        again: bool = False,
+    ) -> dict[str, FaultOrder]:
+        addresses = {machine.name: machine.address for machine in job.machines}
+        now = self._clock.seconds()
+        wanted = links(in_force, addresses, away)
+        ends = sorted(
+            {f.requested_at + f.lease for f in in_force if f.lease and f.kind in ON_LINKS}
+        )
+        later = [
+            (
+                max(end - now, 0.0),
+                links([f for f in in_force if not _ended(f, end)], addresses, away),
+            )
+            for end in ends
+        ]
+        return {
+            name: FaultOrder(
+                self._part(job, name),
+                # Each order is done once: the second round of one fault is another order.
+                -number if again else number,
+                "links",
+                links=wanted[name],
+                later=tuple((seconds, state[name]) for seconds, state in later),
+            )
+            for name in addresses
+            if name not in away
+        }
+
+    # Orders, and what comes of them.
+
+    async def _carry_out(
+        self, job: Job, fault: Fault, orders: dict[str, FaultOrder]
+    ) -> tuple[Fault, frozenset[str]]:
+        """Send orders, and write down how the fault stands after their answers.
+
+        :returns: the fault, and the machines of link orders whose volunteers did not answer.
+        """
+        names = list(orders)
+        sent = [Deferred.fromCoroutine(self._send(job, name, orders[name])) for name in names]
+        answers: list[tuple[bool, Any]] = list(await DeferredList(sent, consumeErrors=True))
+        done: list[tuple[str, FaultDone]] = []
+        away: set[str] = set()
+        failed: SyndicateError | None = None
+        for name, (succeeded, answer) in zip(names, answers, strict=True):
+            if succeeded:
+                done.append((name, answer))
+            elif answer.check(VolunteerLost, Timeout) and orders[name].what == "links":
+                away.add(name)
+            else:
+                failed = failed or _ours(answer)
+        if failed is not None or not done:
+            failed = failed or VolunteerLost("No volunteer of the job answered.")
+            lost = isinstance(failed, VolunteerLost | Timeout)
+            state = FaultState.UNKNOWN if lost else FaultState.FAILED
+            await self._ledger.put(job.number, attrs.evolve(fault, state=state, note=str(failed)))
+            raise failed
+        fault = self._verified(job, fault, done)
+        await self._ledger.put(job.number, fault)
+        return fault, frozenset(away)
+
+    def _verified(self, job: Job, fault: Fault, done: list[tuple[str, FaultDone]]) -> Fault:
+        members = {m.name: self._fleet.get(m.volunteer) for m in job.machines}
+        return attrs.evolve(
+            fault,
+            state=FaultState.VERIFIED,
+            applied_at=max(members[name].ours(d.applied_at) for name, d in done),
+            verified_at=max(members[name].ours(d.verified_at) for name, d in done),
+            uncertainty=max(_finite(members[name].uncertainty) for name, d in done),
+            note="; ".join(f"{name}: {d.note}" for name, d in done)[:2000],
+        )
+
+    async def _send(self, job: Job, name: str, order: FaultOrder) -> FaultDone:
+        link = self._fleet.link(self._machine(job, name).volunteer)
+        return await link.inflict(order).addTimeout(DEADLINE, self._clock, _too_late)
+
+    def _undo(self, job: Job, fault: Fault) -> None:
+        """Write down which faults this one has ended."""
+        if fault.state is not FaultState.VERIFIED or fault.applied_at is None:
+            return
+        for other in self._ledger.in_force(job):
+            if _undoes(fault, other):
+                self._end(job.number, other, fault.applied_at, f"by f{fault.number}")
+
+    def _end(self, number: int, fault: Fault, at: float, note: str) -> None:
+        self._ledger.end(number, fault, at, note)
+        timer = self._leases.pop((number, fault.number), None)
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    # Healing: by call, by lease, with the attempt.
+
+    async def _heal(self, job: Job, by: str, which: object) -> dict[str, Any]:
+        if which is None:
+            faults = self._ledger.in_force(job)
+        else:
+            text = str(which).removeprefix("f")
+            if not text.isdecimal():
+                raise Conflict(f"{which!r} is no fault such as 'f3'.")
+            fault = self._ledger.get(job.number, int(text))
+            faults = [fault] if fault.in_force and fault.attempt == job.attempt else []
+        healed = []
+        for fault in faults:
+            await self._heal_one(job, by, fault)
+            healed.append(f"f{fault.number}")
+        return {"healed": healed}
+
+    async def _heal_one(self, job: Job, by: str, fault: Fault) -> None:
+        undo = {Kind.KILL: Kind.REVIVE, Kind.PAUSE: Kind.RESUME}.get(fault.kind)
+        if undo is not None:
+            try:
+                await self._do(job, by, undo, {"machine": fault.machines[0]})
+            except AlreadyRunning:
+                self._end(job.number, fault, self._clock.seconds(), "it runs again")
+            return
+        lock = self._locks[job.number, "links"]
+        await lock.acquire()
+        try:
+            if not self._ledger.get(job.number, fault.number).in_force:
+                return
+            rest = [f for f in self._ledger.in_force(job) if f.number != fault.number]
+            marker, written = self._ledger.add(
+                self._now(job), {"kind": Kind.HEAL, "machines": fault.machines, "by": by}
+            )
+            await written
+            orders = self._link_orders(job, marker.number, rest, frozenset())
+            marker, _ = await self._carry_out(job, marker, orders)
+            self._end(job.number, fault, marker.applied_at or 0.0, f"by f{marker.number}")
+        finally:
+            lock.release()
+
+    def _lease(self, job: Job, fault: Fault) -> None:
+        if fault.lease is None or not fault.in_force:
+            return
+        due = max(fault.requested_at + fault.lease - self._clock.seconds(), 0.0)
+        self._leases[job.number, fault.number] = self._clock.callLater(due, self._due, job, fault)
+
+    def _due(self, job: Job, fault: Fault) -> None:
+        """A lease is over. The volunteer heals by itself; this proves it, and writes it down."""
+        self._leases.pop((job.number, fault.number), None)
+        if not self._is_over(job):
+            Deferred.fromCoroutine(self._heal_one(job, "lease", fault)).addErrback(
+                lambda failure: log.warn(
+                    "f{n} of job {job} could not be proved healed: {why}",
+                    n=fault.number,
+                    job=job.number,
+                    why=failure.getErrorMessage(),
+                )
+            )
+
+    def released(self, holding: Holding, problem: str) -> None:
+        """A machine was given back: what was in force on it is healed; or not, and why."""
+        now = self._clock.seconds()
+        job = self._book.jobs[holding.job]
+        others = [m for m in job.machines if m.name != holding.machine]
+        last = job.attempt != holding.attempt or all(job.over(m) for m in others)
+        for fault in self._ledger.of(holding.job):
+            if fault.attempt != holding.attempt or not fault.in_force:
+                continue
+            if fault.kind in ON_LINKS and not last and not problem:
+                continue
+            if fault.kind not in ON_LINKS and holding.machine not in fault.machines:
+                continue
+            if problem:
+                unknown = attrs.evolve(fault, state=FaultState.UNKNOWN, note=problem)
+                self._ledger.put(holding.job, unknown)
+            else:
+                self._end(holding.job, fault, now, "with the attempt")
+
+    def lost(self, holding: Holding, reason: str) -> None:
+        """A machine was lost: what is in force on it is not known any more."""
+        for fault in self._ledger.of(holding.job):
+            mine = fault.attempt == holding.attempt and holding.machine in fault.machines
+            if mine and fault.in_force and fault.state is not FaultState.UNKNOWN:
+                unknown = attrs.evolve(fault, state=FaultState.UNKNOWN, note=reason)
+                self._ledger.put(holding.job, unknown)
+
+    def close(self) -> None:
+        """Stop the timers."""
+        for timer in self._leases.values():
+            if timer.active():
+                timer.cancel()
+        self._leases.clear()
+
+    # Looking up.
+
+    def _now(self, job: Job) -> Job:
+        now = self._book.jobs[job.number]
+        if now.attempt != job.attempt or now.state is not JobState.RUNNING:
+            raise Conflict(f"The attempt of job {job.number} is over; nothing more is done to it.")
+        return now
+
+    def _is_over(self, job: Job) -> bool:
+        now = self._book.jobs[job.number]
+        return now.attempt != job.attempt or now.state is not JobState.RUNNING
+
+    def _machine(self, job: Job, name: str) -> Machine:
+        return self._now(job).machine(name)
+
+    def _part(self, job: Job, machine: str) -> Part:
+        return Part(job.number, job.attempt, machine, self._term)
+
+
+def _undoes(fault: Fault, other: Fault) -> bool:
+    """Whether a verified fault has ended another one that was in force."""
+    if other.number == fault.number:
+        return False
+    undone = {
+        Kind.REVIVE: (Kind.KILL, Kind.PAUSE),
+        Kind.RECONNECT: (Kind.DISCONNECT,),
+        Kind.RESUME: (Kind.PAUSE,),
+        # A paused machine that is killed stands no more; a second kill takes the first's place.
+        Kind.KILL: (Kind.PAUSE, Kind.KILL),
+        Kind.LOSS: (Kind.LOSS,),
+        Kind.RATE: (Kind.RATE,),
+        Kind.DELAY: (Kind.DELAY,),
+    }.get(fault.kind, ())
+    return other.kind in undone and set(other.machines) <= set(fault.machines)
+
+
+def _ended(fault: Fault, at: float) -> bool:
+    return fault.lease is not None and fault.requested_at + fault.lease <= at
+
+
+def _finite(seconds: float) -> float:
+    return seconds if seconds != float("inf") else 0.0
+
+
+def _ours(failure: Any) -> SyndicateError:
+    error = failure.value
+    if isinstance(error, SyndicateError):
+        return error
+    log.failure("a fault could not be done", failure)
+    return Conflict(f"The fault could not be done: {error}")
+
+
+def _too_late(result: object, timeout: float) -> Never:
+    raise Timeout(f"There was no answer within {timeout:g} seconds.")

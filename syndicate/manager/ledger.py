@@ -1,0 +1,73 @@
+"""The faults of all jobs: what was asked for, what is in force, and what became of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from syndicate.domain.errors import NotFound
+from syndicate.domain.events import FaultChanged
+from syndicate.domain.fault import Fault, FaultState
+from syndicate.domain.job import Job
+from syndicate.manager.book import Book
+from syndicate.plain import from_plain
+from syndicate.store.interface import Snapshot
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """All faults by job and number; every change is an event of its job, stored with it."""
+
+    _clock: IReactorTime
+    _book: Book
+    _faults: defaultdict[int, dict[int, Fault]] = attrs.field(
+        init=False, factory=lambda: defaultdict(dict)
+    )
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Take over what the store holds."""
+        for (kind, _), value in snapshot.records.items():
+            if kind == "fault":
+                fault = from_plain(value["fault"], Fault)
+                self._faults[value["job"]][fault.number] = fault
+
+    def of(self, job: int) -> list[Fault]:
+        """All faults of a job, in order."""
+        return [fault for _, fault in sorted(self._faults.get(job, {}).items())]
+
+    def get(self, job: int, number: int) -> Fault:
+        """One fault.
+
+        :raises NotFound: the job has none such.
+        """
+        try:
+            return self._faults[job][number]
+        except KeyError:
+            raise NotFound(f"Job {job} has no fault f{number}.") from None
+
+    def in_force(self, job: Job) -> list[Fault]:
+        """The faults of the present attempt that must be taken to be in force."""
+        return [f for f in self.of(job.number) if f.attempt == job.attempt and f.in_force]
+
+    def add(self, job: Job, values: dict[str, Any]) -> tuple[Fault, Deferred[None]]:
+        """Write down a fault that is asked for; its number is the next one of the job.
+
+        :returns: the fault, and what fires once it is durable.
+        """
+        number = max(self._faults.get(job.number, {0: None})) + 1
+        fault = Fault(number, job.attempt, requested_at=self._clock.seconds(), **values)
+        return fault, self.put(job.number, fault)
+
+    def put(self, job: int, fault: Fault) -> Deferred[None]:
+        """A fault has become this; fires once that is durable."""
+        self._faults[job][fault.number] = fault
+        return self._book.remark(job, FaultChanged(fault))
+
+    def end(self, job: int, fault: Fault, at: float, note: str = "") -> Deferred[None]:
+        """A fault is no longer in force."""
+        healed = attrs.evolve(fault, state=FaultState.HEALED, healed_at=at, note=note or fault.note)
+        return self.put(job, healed)

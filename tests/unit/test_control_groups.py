@@ -1,0 +1,94 @@
+"""Control groups of both versions, as files; `tests/system` has those of the kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syndicate.domain.job import Limits
+from syndicate.sandbox.cgroups import ControlGroups, Group
+from syndicate.sandbox.hierarchies import Hierarchy, apply, find
+
+BOTH = frozenset({"memory", "pids"})
+LIMITS = Limits(memory=100, pids=10)
+
+
+def settings(place: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in place.iterdir()}
+
+
+def test_the_caps_of_the_second_version(tmp_path: Path) -> None:
+    apply(tmp_path, Hierarchy(2, tmp_path, BOTH), LIMITS)
+    assert settings(tmp_path) == {"pids.max": "12", "memory.max": "100", "memory.oom.group": "1"}
+
+
+def test_the_caps_of_the_first_version(tmp_path: Path) -> None:
+    apply(tmp_path, Hierarchy(1, tmp_path, BOTH), LIMITS)
+    assert settings(tmp_path) == {"pids.max": "12", "memory.limit_in_bytes": "100"}
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "value"),
+    [(2, "memory.swap.max", "0"), (1, "memory.memsw.limit_in_bytes", "100")],
+)
+def test_swap_is_capped_where_it_is_counted(
+    tmp_path: Path, version: int, name: str, value: str
+) -> None:
+    (tmp_path / name).touch()
+    apply(tmp_path, Hierarchy(version, tmp_path, BOTH), LIMITS)
+    assert settings(tmp_path)[name] == value
+
+
+def test_only_what_a_hierarchy_has_is_set_in_it(tmp_path: Path) -> None:
+    apply(tmp_path, Hierarchy(1, tmp_path, frozenset({"pids"})), LIMITS)
+    assert settings(tmp_path) == {"pids.max": "12"}
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "text"),
+    [
+        (1, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"),
+        (2, "memory.events", "low 0\nhigh 3\nmax 40\noom 2\noom_kill {}\noom_group_kill 1\n"),
+    ],
+)
+def test_a_memory_cap_that_was_hit_is_seen(
+    tmp_path: Path, version: int, name: str, text: str
+) -> None:
+    group = Group({tmp_path: Hierarchy(version, tmp_path.parent, BOTH)})
+    assert not group.out_of_memory()
+    (tmp_path / name).write_text(text.format(0))
+    assert not group.out_of_memory()
+    (tmp_path / name).write_text(text.format(2))
+    assert group.out_of_memory()
+
+
+def test_each_launcher_gets_a_group_in_each_hierarchy(tmp_path: Path) -> None:
+    hierarchies = []
+    for controller in sorted(BOTH):
+        home = tmp_path / controller / "syndicate-x"
+        home.mkdir(parents=True)
+        hierarchies.append(Hierarchy(1, home, frozenset({controller})))
+    groups = ControlGroups("x", tuple(hierarchies))
+    one, other = groups.make(), groups.make()
+    assert len({*one.paths, *other.paths}) == 4
+    assert groups.controllers == BOTH
+    assert one.remove() == other.remove() == one.remove() == []
+    groups.close()
+    assert [list(path.iterdir()) for path in tmp_path.iterdir()] == [[], []]
+
+
+def test_without_hierarchies_nothing_is_capped_and_nothing_fails() -> None:
+    group = ControlGroups("x").make()
+    group.set(LIMITS)
+    assert not group.out_of_memory()
+    assert (group.paths, group.remove(), ControlGroups("x").controllers) == ([], [], frozenset())
+
+
+def test_a_missing_controller_is_remarked_on_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("syndicate.sandbox.hierarchies.CONTROLLERS", ("no-such",))
+    hierarchies, remarks = find("syndicate-nobody")
+    assert hierarchies == ()
+    assert "Delegate=yes" in remarks[0]
