@@ -30,8 +30,9 @@ STEPS = ("submitted", "reserved", "preparing", "machine-ready", "running", "mach
 def measure(session: Session) -> list[Figure]:
     """Measure gangs whose source is new each time."""
     found = session.cluster
-    _start_and_end(found)  # what is imported at the first job is not part of the others
-    ended = [_start_and_end(found) for _ in range(session.runs)]
+    _start_and_end(found, 0.1)  # what is imported at the first job is not part of the others
+    lengths = [0.1 + 1.4 * run / session.runs for run in range(session.runs)]
+    ended = [_start_and_end(found, length) for length in lengths]
     followed = [_followed(session, found) for _ in range(session.runs)]
     users = _users(session)
     cancelled = [_cancelled(found, users) for _ in range(session.runs)]
@@ -52,6 +53,7 @@ def measure(session: Session) -> list[Figure]:
             "ms",
             target=150,
             peer=forks,
+            note="jobs of 0.1 to 1.5 s",
         ),
         Figure(
             "syndicate submit --follow: to its exit",
@@ -79,8 +81,13 @@ def _steps(runs: list[dict[str, Any]]) -> Iterator[Figure]:
         yield Figure(f"  until {step}", [run["steps"][step] for run in runs], "ms")
 
 
-def _start_and_end(found: Cluster) -> dict[str, Any]:
-    source = sources.tarball(sources.BRIEF)
+def _start_and_end(found: Cluster, length: float) -> dict[str, Any]:
+    """The same gang with other lengths: volunteers have things to do a while after a start, and
+    some gangs end in the midst of that.
+
+    :param length: seconds that the job takes.
+    """
+    source = sources.tarball(sources.brief(length))
     steps: dict[str, float] = {}
     running = 0.0
     with found.connection() as connection, found.connection() as other:

@@ -35,6 +35,8 @@ from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.blobs.transfer import HttpsTransfer
 from syndicate.credentials.authority import SERVER_NAME
 from syndicate.domain.volunteer import Facts
+from syndicate.network.interface import NetworkFacts
+from syndicate.network.memory import MemoryFaults
 from syndicate.sandbox.interface import SandboxFacts
 from syndicate.sandbox.memory import MemorySandbox
 from syndicate.volunteer.service import Session, Volunteer
@@ -118,7 +120,18 @@ class Swarm:
             facts = functools.partial(_facts, number)
             sandbox, spool = MemorySandbox(reactor), self.place / "spool" / name
             volunteer = Volunteer(
-                reactor, name, facts, sandbox, cache, transfer, self.session, spool, make, LARGEST
+                reactor,
+                name,
+                facts,
+                sandbox,
+                cache,
+                transfer,
+                self.session,
+                spool,
+                make,
+                LARGEST,
+                MemoryFaults(reactor),
+                _no_door,
             )
             Deferred.fromCoroutine(volunteer.open()).addErrback(self._failed)
 
@@ -136,7 +149,11 @@ class Swarm:
         reactor.stop()
 
 
-def _facts(number: int, sandbox: SandboxFacts) -> Facts:
+def _no_door(*_: object) -> Any:
+    raise NotImplementedError("no job of this benchmark has a client")
+
+
+def _facts(number: int, sandbox: SandboxFacts, _: NetworkFacts) -> Facts:
     address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
     return Facts(address, 2, 4 << 30, "x86_64", "6.1", sandbox.mode, sandbox.enforced)
 

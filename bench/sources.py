@@ -15,10 +15,13 @@ import attrs
 NO_OP = "master slave:\n\t@true\n.PHONY: master slave\n"
 #: One line from each machine.
 HELLO = "master slave:\n\t@echo hello from $$SYNDICATE_MACHINE\n.PHONY: master slave\n"
-#: Ends by itself, and says when.
-BRIEF = "master slave:\n\t@sleep 0.4; date +%s.%N\n.PHONY: master slave\n"
 #: Goes on until it is killed.
 ENDLESS = "master slave:\n\t@sleep 1000\n.PHONY: master slave\n"
+
+
+def brief(seconds: float) -> str:
+    """Ends by itself, and says when."""
+    return f"master slave:\n\t@sleep {seconds:.2f}; date +%s.%N\n.PHONY: master slave\n"
 
 
 @attrs.frozen

@@ -44,8 +44,9 @@ class Journal:
     _busy: bool = attrs.field(init=False, default=False)
     _retry: IDelayedCall | None = attrs.field(init=False, default=None)
     _closed: bool = attrs.field(init=False, default=False)
-    #: The batch that was refused last; a store that did take it knows it by its id.
-    _refused: Batch | None = attrs.field(init=False, default=None)
+    #: The batch that was refused last, and its entries: it is sent again as it was, since a store
+    #: that did take it knows it by its id.
+    _refused: tuple[Batch, list[_Entry]] | None = attrs.field(init=False, default=None)
 
     def write(self, *operations: Operation, optional: bool = False) -> Deferred[None]:
         """Add a change; fires once it is durable.
@@ -73,20 +74,24 @@ class Journal:
         self._waiting.clear()
 
     def _go_on(self) -> None:
-        if not self._busy and self._waiting and self._retry is None:
+        ready = bool(self._waiting) or self._refused is not None
+        if not self._busy and ready and self._retry is None:
             self._busy = True
-            entries, self._waiting = self._waiting, []
-            Deferred.fromCoroutine(self._commit(entries)).addErrback(
+            if self._refused is not None:
+                (batch, entries), self._refused = self._refused, None
+            else:
+                entries, self._waiting = self._waiting, []
+                batch = Batch(uuid.uuid4().hex, _coalesced(entries))
+            Deferred.fromCoroutine(self._commit(batch, entries)).addErrback(
                 lambda failure: log.failure("the journal stopped", failure)
             )
 
-    async def _commit(self, entries: list[_Entry]) -> None:
-        batch = Batch(uuid.uuid4().hex, _coalesced(entries))
+    async def _commit(self, batch: Batch, entries: list[_Entry]) -> None:
         try:
             await self._store.commit(batch, self._term.number)
         except SyndicateError as error:
             self._busy = False
-            self._stall(entries, error)
+            self._stall(batch, entries, error)
             return
         self._busy = False
         if self.stalled:
@@ -96,12 +101,15 @@ class Journal:
             entry.written.callback(None)
         self._go_on()
 
-    def _stall(self, entries: list[_Entry], error: SyndicateError) -> None:
+    def _stall(self, batch: Batch, entries: list[_Entry], error: SyndicateError) -> None:
         if not self.stalled:
             log.error("The store refuses writes; trying on. {why}", why=str(error))
         self.stalled = str(error)
         kept = [entry for entry in entries if not entry.optional]
-        self._waiting = kept + self._waiting
+        if kept == entries:
+            self._refused = (batch, entries)
+        else:
+            self._waiting = kept + self._waiting
         if not self._closed:
             self._retry = self._clock.callLater(RETRY, self._try_again)
         for entry in entries:
@@ -110,7 +118,7 @@ class Journal:
 
     def _try_again(self) -> None:
         self._retry = None
-        if not self._waiting:
+        if not self._waiting and self._refused is None:
             # Nothing is left to try with: the next write will show whether the store is well.
             self.stalled = ""
         self._go_on()

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
 from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import IService
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IProtocolFactory
-from twisted.internet.ssl import CertificateOptions, PrivateCertificate, TLSVersion
+from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -102,13 +104,11 @@ def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
 
 
 def _over_tls(authority: Authority, factory: IProtocolFactory) -> IProtocolFactory:
-    certificate = PrivateCertificate.loadPEM(
-        authority.certificate_file.read_bytes() + authority.key_file.read_bytes()
-    )
+    # Of cryptography's own classes: pyOpenSSL warns of Twisted's.
+    key: Any = load_pem_private_key(authority.key_file.read_bytes(), None)
+    certificate: Any = load_pem_x509_certificate(authority.certificate_file.read_bytes())
     context = CertificateOptions(
-        privateKey=certificate.privateKey.original,
-        certificate=certificate.original,
-        raiseMinimumTo=TLSVersion.TLSv1_2,
+        privateKey=key, certificate=certificate, raiseMinimumTo=TLSVersion.TLSv1_2
     )
     return TLSMemoryBIOFactory(context, False, factory)
 

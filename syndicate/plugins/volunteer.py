@@ -22,9 +22,9 @@ from syndicate.config import Registration, VolunteerConfig, load_volunteer
 from syndicate.credentials.authority import SERVER_NAME
 from syndicate.domain.errors import Invalid
 from syndicate.domain.volunteer import Facts
-from syndicate.plugins.daemon import ConfigOptions, Daemon, load
 from syndicate.network.interface import NetworkFacts
 from syndicate.network.memory import MemoryFaults
+from syndicate.plugins.daemon import ConfigOptions, Daemon, load
 from syndicate.sandbox.chroot import ChrootSandbox
 from syndicate.sandbox.interface import SandboxFacts
 from syndicate.volunteer.service import Session, Volunteer

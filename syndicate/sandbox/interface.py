@@ -159,7 +159,8 @@ class IEnclosure(Interface):
 
     def written() -> Deferred[int]:
         """How many files and directories the machine has on its disk beside what the tarball
-        made; found out by looking, not from what was done. Only while nothing runs."""
+        made; found out by looking, not from what was done. Only while nothing runs.
+        """
 
     def destroy() -> Deferred[None]:
         """Kill what runs and remove everything; may be called again.
@@ -179,7 +180,8 @@ class IRun(Interface):
 
     def processes() -> list[int]:
         """Numbers of the processes of the run that live, as the kernel lists them now; in the
-        host's numbers. Independent of how they were started or killed."""
+        host's numbers. Independent of how they were started or killed.
+        """
 
     def pause() -> Deferred[None]:
         """Freeze every process of the run; fires when all stand still. Killing what is frozen

@@ -98,8 +98,10 @@ def test_what_the_store_refuses_is_tried_again_in_order(
     assert journal.stalled == "No room."
     assert len(store.batches) == 1
     clock.advance(RETRY)
-    assert store.batches[1].operations == (put(2),)
+    assert store.batches[1] == store.batches[0], "a store that took it knows it by its id"
     store.answers[1].callback(1)
+    assert store.batches[2].operations == (put(2),)
+    store.answers[2].callback(2)
     assert not journal.stalled
     assert first.called
     assert second.called

@@ -248,7 +248,8 @@ class Cluster:
         source = b"client source"
         self.result_of(put(self.blobs, source))
         sha256 = hashlib.sha256(source).hexdigest()
-        own: dict[str, Any] = {"clients": clients, "client_sha256": sha256, "client_size": len(source)}
+        size = len(source)
+        own: dict[str, Any] = {"clients": clients, "client_sha256": sha256, "client_size": size}
         return self.submit(machines, **own, **values)
 
     def handle(self, number: int, machine: str = "client[0]") -> Any:

@@ -73,7 +73,10 @@ def job(number: int, **changes: Any) -> Record:
         "submitted_at": at(0),
         "started_at": None,
         "finished_at": None,
+        "clients": 0,
+        "seed": 0,
         "source": {"sha256": "ab" * 32, "size": 10},
+        "client": None,
         "limits": {
             "wall": 3600.0,
             "memory": 1 << 30,
