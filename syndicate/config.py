@@ -24,6 +24,12 @@ def _whole(value: object) -> int:
     return value
 
 
+def _truth(value: object) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f"{value!r} is not true or false")
+    return value
+
+
 def _port(value: object) -> int:
     if not 0 <= _whole(value) <= 65535:
         raise ValueError(f"{value!r} is not a port from 0 to 65535")
@@ -104,12 +110,25 @@ class Maxima:
 
 
 @attrs.frozen
+class Clients:
+    """``[clients]``: the site's own benchmark client."""
+
+    #: A directory or a tarball with the target ``client``; none when not set.
+    source: Path | None = _key(_path, default=None)
+    #: How many every job gets that does not say.
+    per_job: int = _key(_whole, default=1)
+    #: Whether jobs may bring their own.
+    own: bool = _key(_truth, default=True)
+
+
+@attrs.frozen
 class ManagerConfig:
     """The whole of ``manager.toml``."""
 
     manager: Listening = Listening()
     liveness: Liveness = Liveness()
     maxima: Maxima = Maxima()
+    clients: Clients = Clients()
 
 
 @attrs.frozen
@@ -164,6 +183,7 @@ def load_manager(path: Path) -> ManagerConfig:
         "manager": _section(Listening, table, "manager", problems),
         "liveness": _section(Liveness, table, "liveness", problems),
         "maxima": _section(Maxima, table, "maxima", problems),
+        "clients": _section(Clients, table, "clients", problems),
     }
     _finish(path, table, sections, problems)
     return ManagerConfig(**sections)

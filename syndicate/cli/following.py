@@ -38,6 +38,9 @@ TOLD = frozenset(
 #: Seconds to go on with a manager that does not answer: it may be started again.
 PATIENCE = 60.0
 
+#: Seconds from one painting on a terminal to the next.
+PAINT = 0.05
+
 
 class IProgress(Protocol):
     """Where what happens to a job is shown."""
@@ -72,7 +75,11 @@ class LiveProgress:
 
     def __init__(self, session: Session, connection: Connection, job: Record, live: Live) -> None:
         self._session, self._connection, self._job, self._live = session, connection, job, live
-        self._line = ""
+        self._lock = threading.Lock()
+        self._pending = ""
+        self._ended = threading.Event()
+        self._painter = threading.Thread(target=self._paint_on, daemon=True)
+        self._painter.start()
 
     def show(self, event: Record) -> None:
         """Ask how the job stands now, and draw it."""
@@ -99,15 +106,32 @@ class LiveProgress:
         return Group(head, make_table(columns, job["machines"], fitted=True))
 
     def write(self, text: str) -> None:
-        """Print whole lines above the table."""
-        from rich.text import Text
-
+        """Print it above the table, a little later: with many lines at once, since each printing
+        draws the table anew.
+        """
         if not sys.stdout.isatty():
             write_out(text)
             return
-        *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            self._live.console.print(Text.from_ansi(line), soft_wrap=True)
+        with self._lock:
+            self._pending += text
+
+    def close(self) -> None:
+        """Print what is left."""
+        self._ended.set()
+        self._painter.join()
+
+    def _paint_on(self) -> None:
+        while not self._ended.wait(PAINT):
+            self._paint()
+        self._paint()
+
+    def _paint(self) -> None:
+        from rich.text import Text
+
+        with self._lock:
+            lines, end, self._pending = self._pending.rpartition("\n")
+        if end:
+            self._live.console.print(Text.from_ansi(lines), soft_wrap=True)
 
 
 _LIVE_COLUMNS = frozenset({"MACHINE", "VOLUNTEER", "ADDRESS", "STATE", "EXIT", "LOG"})
@@ -145,7 +169,10 @@ def _progress(session: Session, connection: Connection, job: Record) -> Iterator
     with Live(console=console, transient=True, redirect_stdout=False) as live:
         progress = LiveProgress(session, connection, job, live)
         live.update(progress.picture())
-        yield progress
+        try:
+            yield progress
+        finally:
+            progress.close()
 
 
 def _print_output(

@@ -89,7 +89,7 @@ def runs(host: Host) -> bool:
         return False
     alive = processes.is_alive(identity)
     if not alive:
-        processes.reap(identity.pid)
+        processes.reap()
     return alive
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from syndicate.domain.errors import Corrupt, Unavailable
 from syndicate.lab import neighbours, network, processes, state
 from syndicate.lab.network import Claim
-from syndicate.lab.processes import NAMESPACES
+from syndicate.lab.processes import NAMESPACES, Spaces
 
 _OURS = re.compile(r"syn-\d+-")
 
@@ -24,13 +24,18 @@ def claims_of(directory: Path) -> list[Claim]:
 
 def sweep(claim: Claim) -> None:
     """Take away everything that belongs to a number, and give it back; under the machine lock."""
-    # What lives in the namespaces is the daemons' and their jobs'; a daemon that was started but
-    # not yet written down is among it.
-    while left := processes.inside(network.namespaces(claim)):
-        processes.end(left, 0)
+    # A daemon that was started but not yet written down is found in its namespace.
+    spaces = Spaces.named(network.namespaces(claim))
+    _end_all(spaces)
     network.remove(claim)
+    _end_all(spaces)  # nobody can enter any more, but somebody may just have entered
     if not network.claims():
         neighbours.restore(claim.limits)
+
+
+def _end_all(spaces: Spaces) -> None:
+    while left := spaces.processes():
+        processes.end(left, 0)
 
 
 def sweep_orphans(say: Callable[[str], None]) -> None:

@@ -30,13 +30,19 @@ class Identity:
 
 def identify(pid: int) -> Identity | None:
     """Who that number belongs to now; None when nobody, or only a zombie, has it."""
+    state, identity = _look(pid)
+    return None if state in "ZX" else identity
+
+
+def _look(pid: int) -> tuple[str, Identity | None]:
+    """The state of a process, ``X`` if there is none, and who it is."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
-        return None
+        return "X", None
     # The name stands in brackets and may hold any character; the fields begin after it.
     fields = stat[stat.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else Identity(pid, int(fields[19]))
+    return fields[0], Identity(pid, int(fields[19]))
 
 
 def is_alive(identity: Identity) -> bool:
@@ -79,9 +85,9 @@ def in_namespace(namespace: str, argv: Sequence[str]) -> list[str]:
     return ["nsenter", f"--net={NAMESPACES / namespace}", "--", *argv]
 
 
-def reap(pid: int) -> None:
-    """Take note of the end of a process if it was started here; without waiting for it."""
-    if pid in _started:
+def reap() -> None:
+    """Take note of the ends of processes that were started here; without waiting for any."""
+    for pid in tuple(_started):
         ended = pid
         with contextlib.suppress(ChildProcessError):
             ended, _ = os.waitpid(pid, os.WNOHANG)
@@ -89,16 +95,38 @@ def reap(pid: int) -> None:
             _started.discard(pid)
 
 
-def inside(namespaces: Iterable[str]) -> list[Identity]:
-    """All processes whose network is one of these namespaces: the daemons' and their jobs'."""
-    wanted = {path.stat().st_ino for name in namespaces if (path := NAMESPACES / name).exists()}
-    found = []
-    for pid in all_pids():
-        with contextlib.suppress(OSError):
-            network = os.stat(f"/proc/{pid}/ns/net")
-            if network.st_ino in wanted and (identity := identify(pid)):
-                found.append(identity)
-    return found
+@attrs.frozen
+class Spaces:
+    """Some network namespaces, known by name and by what the kernel knows them by; the latter
+    still tells who is inside when the names are gone.
+    """
+
+    _names: frozenset[str]
+    _inodes: frozenset[int]
+
+    @classmethod
+    def named(cls, names: Iterable[str]) -> Spaces:
+        """Those of these names."""
+        names = frozenset(names)
+        paths = [NAMESPACES / name for name in names]
+        return cls(names, frozenset(path.stat().st_ino for path in paths if path.exists()))
+
+    def processes(self) -> list[Identity]:
+        """All that are inside, the daemons' and their jobs', and those about to enter."""
+        found = []
+        for pid in all_pids():
+            with contextlib.suppress(OSError):
+                inside = os.stat(f"/proc/{pid}/ns/net").st_ino in self._inodes
+                if (inside or self._enters(pid)) and (identity := identify(pid)):
+                    found.append(identity)
+        return found
+
+    def _enters(self, pid: int) -> bool:
+        """Whether it is the nsenter of `in_namespace` that has not done its work yet."""
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0", 2)
+        if len(words) < 3 or words[0] != b"nsenter":
+            return False
+        return os.fsdecode(words[1]).removeprefix(f"--net={NAMESPACES}/") in self._names
 
 
 def all_pids() -> Iterator[int]:
@@ -122,9 +150,9 @@ def end(identities: Iterable[Identity], grace: float) -> None:
         # A killed process may take a while to give back its memory, but not for ever.
         _wait(left, 10.0)
     finally:
-        for identity, handle in handles:
+        for _, handle in handles:
             os.close(handle)
-            reap(identity.pid)
+        reap()
 
 
 def send(identity: Identity, number: int) -> bool:
@@ -142,13 +170,13 @@ def await_end(identity: Identity, seconds: float) -> bool:
     """Wait for a process to end; False when it has not in that time."""
     handle = _open(identity)
     if handle is None:
-        reap(identity.pid)
+        reap()
         return True
     try:
         return not _wait([handle], seconds)
     finally:
         os.close(handle)
-        reap(identity.pid)
+        reap()
 
 
 def _open(identity: Identity) -> int | None:
@@ -156,8 +184,9 @@ def _open(identity: Identity) -> int | None:
         handle = os.pidfd_open(identity.pid)
     except ProcessLookupError:
         return None
-    # Only now the number is pinned, so only now it can be compared.
-    if identify(identity.pid) != identity:
+    # Only now the number is pinned, so only now it can be compared. It may look like a zombie
+    # already while threads of it go on ending: they too are waited for.
+    if _look(identity.pid)[1] != identity:
         os.close(handle)
         return None
     return handle

@@ -381,6 +381,9 @@ class Manager(Service):
             self.site.patience.ping,
             self.site.patience.deadline,
             release=hello.holding is not None and not wanted,
+            keep=((self.site.client_sha256, self.site.client_size),)
+            if self.site.client_sha256
+            else (),
         )
 
     def ended(self, name: str, report: EndReport) -> Deferred[None]:

@@ -52,13 +52,20 @@ class Daemon(Service):
     A failure to open ends the process with exit code 1, said on standard error.
 
     :param inner: the service with ``open``.
+    :param prepare: called before it is opened.
     :param serve: called once it is open; what must not be reachable before, such as listening.
     """
 
     def __init__(
-        self, reactor: Any, name: str, inner: Any, serve: Callable[[], Awaitable[None]]
+        self,
+        reactor: Any,
+        name: str,
+        inner: Any,
+        serve: Callable[[], Awaitable[None]],
+        prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._reactor, self._name, self._inner, self._serve = reactor, name, inner, serve
+        self._prepare = prepare
         self._opening: Deferred[None] | None = None
         self._after: list[IService] = []
 
@@ -69,6 +76,8 @@ class Daemon(Service):
 
     async def _open(self) -> None:
         try:
+            if self._prepare is not None:
+                await self._prepare()
             await self._inner.open()
             self._inner.startService()
             await self._serve()

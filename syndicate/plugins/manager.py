@@ -22,11 +22,12 @@ from syndicate.api.app import Api
 from syndicate.api.site import make_site
 from syndicate.blobs.files import FileBlobStore
 from syndicate.blobs.logs import FileLogStore
-from syndicate.config import ManagerConfig, load_manager
+from syndicate.cli import packing
+from syndicate.config import Clients, ManagerConfig, load_manager
 from syndicate.credentials.authority import Authority, ensure_authority
 from syndicate.credentials.registry import TokenRegistry
 from syndicate.credentials.tokens import new_secret
-from syndicate.domain.job import Limits
+from syndicate.domain.job import Limits, Role
 from syndicate.manager.fleet import Patience
 from syndicate.manager.service import Manager, Site
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
@@ -81,6 +82,9 @@ def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
         _site(config),
     )
 
+    async def prepare() -> None:
+        await _take_client(manager, blobs, config.clients)
+
     async def serve() -> None:
         access = Access(reactor, manager)
         doors: tuple[tuple[int, IProtocolFactory], ...] = (
@@ -99,8 +103,33 @@ def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
             api=listening.api_port,
         )
 
-    daemon = Daemon(reactor, "The manager", manager, serve)
+    daemon = Daemon(reactor, "The manager", manager, serve, prepare)
     return daemon
+
+
+async def _take_client(manager: Manager, blobs: FileBlobStore, clients: Clients) -> None:
+    """Take the site's own benchmark client into the blobs, packed if it is a directory.
+
+    :raises InvalidSource: it cannot be packed, or has no target ``client``.
+    """
+    if clients.source is None:
+        return
+    package = packing.package(clients.source, (Role.CLIENT.value,))
+    try:
+        if blobs.size(package.sha256) is None:
+            writer = blobs.write(package.sha256, package.size)
+            package.file.seek(writer.offset)
+            while block := package.file.read(1 << 20):
+                writer.write(block)
+            await writer.finish()
+    finally:
+        package.close()
+    manager.site = attrs.evolve(
+        manager.site,
+        client_sha256=package.sha256,
+        client_size=package.size,
+        clients_per_job=clients.per_job,
+    )
 
 
 def _over_tls(authority: Authority, factory: IProtocolFactory) -> IProtocolFactory:
@@ -138,4 +167,5 @@ def _site(config: ManagerConfig) -> Site:
             disk=maxima.disk,
         ),
         maxima.machines,
+        own_clients=config.clients.own,
     )

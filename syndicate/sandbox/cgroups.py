@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from signal import SIGKILL
 
 import attrs
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IReactorFDSet
 
 from syndicate.domain.job import Limits
-from syndicate.sandbox.hierarchies import Hierarchy, apply, find, mounts
+from syndicate.sandbox.hierarchies import FREEZE, FREEZER, Hierarchy, apply, find, mounts
 
 
 @attrs.define(eq=False)
@@ -25,6 +27,8 @@ class Group:
 
     #: The directories.
     places: dict[Path, Hierarchy] = attrs.field(factory=dict)
+    #: Whether it was frozen, and not thawed since.
+    frozen: bool = False
 
     @property
     def paths(self) -> list[str]:
@@ -53,12 +57,69 @@ class Group:
                 return OomWatch(path, when_out, reactor)
         return None
 
+    @property
+    def can_freeze(self) -> bool:
+        """Whether there is a freezer."""
+        return self._freezer is not None
+
+    def freeze(self) -> None:
+        """Have all that is in the groups stand still; it takes some milliseconds."""
+        self._set_freezer(1)
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """Have it go on."""
+        self._set_freezer(2)
+        self.frozen = False
+
+    def stands_still(self) -> bool:
+        """Whether the kernel says that everything is frozen."""
+        if self._freezer is None:
+            return False
+        path, version = self._freezer
+        if version == 2:
+            return _count(path / "cgroup.events", "frozen") == 1
+        try:
+            return (path / "freezer.state").read_text().strip() == "FROZEN"
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """Kill all that is in the groups, although it is frozen."""
+        for path in self.places:
+            for pid in processes_in(path):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, SIGKILL)
+        # In the first version what is frozen dies only as it thaws, but before it does anything.
+        with suppress(FileNotFoundError):
+            self.thaw()
+
+    @property
+    def _freezer(self) -> tuple[Path, int] | None:
+        for path, hierarchy in self.places.items():
+            if FREEZER in hierarchy.controllers:
+                return path, hierarchy.version
+        return None
+
+    def _set_freezer(self, word: int) -> None:
+        assert self._freezer is not None
+        path, version = self._freezer
+        (path / FREEZE[version][0]).write_text(FREEZE[version][word])
+
     def remove(self) -> list[Path]:
         """Remove the directories.
 
         :returns: those that are still in use; try again a little later.
         """
         return [path for path in self.places if not remove_group(path)]
+
+
+def processes_in(group: Path) -> set[int]:
+    """The processes in a control group."""
+    try:
+        return {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
+    except OSError:
+        return set()
 
 
 def remove_group(path: Path) -> bool:
@@ -119,7 +180,7 @@ class ControlGroups:
 
     @property
     def controllers(self) -> frozenset[str]:
-        """What can be capped: of ``memory`` and ``pids``."""
+        """What can be used: of ``memory``, ``pids`` and ``freezer``."""
         return frozenset().union(*(hierarchy.controllers for hierarchy in self._hierarchies))
 
     def find(self) -> list[str]:

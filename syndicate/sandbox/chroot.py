@@ -23,6 +23,7 @@ from syndicate.sandbox.cgroups import remove_group
 from syndicate.sandbox.confine.discard import discard
 from syndicate.sandbox.disk import Disks
 from syndicate.sandbox.enclosure import Enclosure
+from syndicate.sandbox.hierarchies import CAPS, FREEZER
 from syndicate.sandbox.host import Host
 from syndicate.sandbox.interface import IEnclosure, ISandbox, Plot, SandboxFacts
 from syndicate.sandbox.launching import IHostReactor
@@ -112,13 +113,19 @@ class ChrootSandbox:
         )
 
     def _describe(self, mode: str, remarks: list[str]) -> SandboxFacts:
-        capped = set(self._host.groups.controllers) | {"pids"}  # RLIMIT_NPROC, if nothing else
+        usable = self._host.groups.controllers
+        capped = {*CAPS} & usable | {"pids"}  # RLIMIT_NPROC, if nothing else
         if self._host.disks.images:
             capped.add("disk")
         elif mode == "user":
             remarks.append("The disk of a job cannot be capped: run the volunteer as root.")
+        if mode == "user" and os.geteuid() == 0:
+            remarks.append(
+                "Jobs have no user id of their own, but root's without its rights: let the "
+                "volunteer keep all capabilities, or start it as an ordinary user."
+            )
         enforced = tuple(sorted({*_ALWAYS, *capped}))
-        return SandboxFacts(mode=mode, enforced=enforced, remarks=tuple(remarks))
+        return SandboxFacts(mode, enforced, tuple(remarks), freezer=FREEZER in usable)
 
     async def _try(self) -> str | None:
         """Run ``true`` in a place of its own; returns what went wrong."""
@@ -152,7 +159,7 @@ class ChrootSandbox:
         removed = 0
         for _ in range(200):
             groups = host.old_groups()
-            pids = leftovers.processes_in(groups)
+            pids = leftovers.thawed_in(groups)
             if os.geteuid() == 0:
                 pids |= leftovers.strays(host.uids.all, host.state)
             if not pids:

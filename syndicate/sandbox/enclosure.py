@@ -14,12 +14,14 @@ from zope.interface import implementer
 
 from syndicate.domain.errors import Conflict, InvalidSource, NotClean, TooLarge
 from syndicate.sandbox import leftovers
+from syndicate.sandbox.confine.looking import count
 from syndicate.sandbox.host import Host
 from syndicate.sandbox.interface import IEnclosure, IRun, Output, Plot
-from syndicate.sandbox.orders import CollectOrder, Place, RunOrder
+from syndicate.sandbox.orders import CollectOrder, LookOrder, Place, RunOrder
 from syndicate.sandbox.run import Run
 from syndicate.sandbox.skeleton import make_identity
 from syndicate.sandbox.sources import Tree
+from syndicate.sandbox.uids import descendants_of
 
 #: What every program finds in its environment unless the caller says otherwise.
 ENVIRONMENT = {
@@ -59,6 +61,11 @@ class Enclosure:
     _lock: DeferredLock = attrs.field(factory=DeferredLock)
 
     @property
+    def uid(self) -> int:
+        """See `IEnclosure.uid`; as the host knows it."""
+        return self._uid if self._host.mode == "root" else os.geteuid()
+
+    @property
     def _directory(self) -> Path:
         return self._host.jobs / self.plot.key
 
@@ -78,6 +85,7 @@ class Enclosure:
             self.plot.hostname,
             self._host.resolv_conf,
             owned=self._host.mode == "root",
+            mount_points=[where for _, where in self.plot.shares],
         )
         await self._make_disk()
 
@@ -92,7 +100,7 @@ class Enclosure:
         await self._lock.acquire()
         try:
             self._check_idle()
-            run = Run(self._host.reactor, self.plot.limits, output, self._over)
+            run = Run(self._host.reactor, self.plot.limits, output, self._census, self._over)
             run.begin(self._host.launchers, self._run_order(argv, env))
             self._run = run
             self._groups += run.groups
@@ -105,6 +113,12 @@ class Enclosure:
             raise Conflict(f"The place of {self.plot.key} is being removed.")
         if self._run is not None:
             raise Conflict(f"A program still runs in the place of {self.plot.key}; kill it first.")
+
+    def _census(self, init: int | None) -> set[int]:
+        """The processes of the job that live."""
+        if self._host.mode == "root":
+            return leftovers.strays({self._uid}, self._host.state) - {init}
+        return descendants_of(init) if init else set()
 
     def _over(self) -> None:
         self._run = None
@@ -135,6 +149,7 @@ class Enclosure:
             "disk": str(self._directory / "disk"),
             "image": str(self._image) if self._image else None,
             "furnished": furnished,
+            "shares": [(str(shown), where) for shown, where in self.plot.shares * furnished],
         }
 
     def collect(self, patterns: Sequence[str], destination: Path) -> Deferred[int]:
@@ -174,6 +189,22 @@ class Enclosure:
             self._check_idle()
             self._throw_disk_away()
             await self._make_disk()
+        finally:
+            self._lock.release()
+
+    def written(self) -> Deferred[int]:
+        return Deferred.fromCoroutine(self._written())
+
+    async def _written(self) -> int:
+        await self._lock.acquire()
+        try:
+            self._check_idle()
+            place = self._place([], furnished=False)
+            if not place["image"]:
+                return await self._host.in_thread(count, place["disk"])
+            identity = self._host.identity(self._uid)
+            order: LookOrder = {"action": "look", "identity": identity, "place": place}
+            return (await self._host.launchers.perform(order)).numbers[0]
         finally:
             self._lock.release()
 

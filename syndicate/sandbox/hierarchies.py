@@ -16,7 +16,11 @@ import attrs
 from syndicate.domain.job import Limits
 
 #: What is to be capped.
-CONTROLLERS = ("memory", "pids")
+CAPS = ("memory", "pids")
+#: What is used beside: every group of the second version can be frozen, controllers or none.
+FREEZER = "freezer"
+#: By version: the file to write to, and what freezes and what thaws.
+FREEZE = {1: ("freezer.state", "FROZEN", "THAWED"), 2: ("cgroup.freeze", "1", "0")}
 #: Of the processes in a group two are ours: the launcher, and the first one of its namespace.
 _OURS = 2
 
@@ -50,7 +54,7 @@ def find(name: str) -> tuple[tuple[Hierarchy, ...], list[str]]:
     found: dict[Path, Hierarchy] = {}
     remarks = []
     mounted = sorted(mounts(), key=lambda mount: -mount.version)
-    for controller in CONTROLLERS:
+    for controller in (*CAPS, FREEZER):
         problems = []
         for home, version in _homes(mounted, controller, name):
             try:
@@ -63,9 +67,12 @@ def find(name: str) -> tuple[tuple[Hierarchy, ...], list[str]]:
             break
         else:
             why = "; ".join(problems) or "the kernel has no such control group mounted"
+            lack = f"The {controller} of a job cannot be capped by a control group"
+            if controller == FREEZER:
+                lack = "Jobs cannot be paused by a control group"
             remarks.append(
-                f"The {controller} of a job cannot be capped by a control group ({why}): run the "
-                "volunteer as root, or with Delegate=yes in its systemd unit."
+                f"{lack} ({why}): run the volunteer as root, or with Delegate=yes in its systemd "
+                "unit."
             )
     return tuple(found.values()), remarks
 
@@ -83,7 +90,7 @@ def mounts() -> Iterator[Mount]:
                 controllers = (Path(point) / "cgroup.controllers").read_text().split()
             except OSError:
                 continue
-            yield Mount(2, shown, Path(point), frozenset(controllers))
+            yield Mount(2, shown, Path(point), frozenset({*controllers, FREEZER}))
 
 
 def apply(path: Path, hierarchy: Hierarchy, limits: Limits) -> None:
@@ -145,15 +152,18 @@ def _try(home: Path, version: int, controller: str) -> None:
 
     :raises OSError: where that is not possible.
     """
-    if version == 2:
+    passed_on = version == 2 and controller != FREEZER
+    if passed_on:
         _pass_on(home.parent, controller)
     home.mkdir(exist_ok=True)
-    if version == 2:
+    if passed_on:
         _pass_on(home, controller)
     trial = home / "trial"
     trial.mkdir(exist_ok=True)
     try:
         apply(trial, Hierarchy(version, home, frozenset({controller})), Limits())
+        if controller == FREEZER:
+            (trial / FREEZE[version][0]).write_text(FREEZE[version][2])
     finally:
         trial.rmdir()
 

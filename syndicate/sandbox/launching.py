@@ -81,6 +81,11 @@ class Launcher(ProcessProtocol):
         self._gone = False
 
     @property
+    def init(self) -> int | None:
+        """The first process in the namespace of what it runs, while there is one."""
+        return None if self._gone else self._init
+
+    @property
     def _process(self) -> IProcessTransport:
         assert self.transport is not None
         return self.transport
@@ -95,6 +100,8 @@ class Launcher(ProcessProtocol):
         """Have it end, and what it runs with it. Harmless at any time."""
         if self._ended or self._escalation:
             return
+        if self.group.frozen:
+            self.group.kill()
         self._signal("TERM")
         self._escalation = self._reactor.callLater(PATIENCE, self._force)
 

@@ -9,7 +9,9 @@ import signal
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from syndicate.sandbox.cgroups import processes_in
 from syndicate.sandbox.confine import syscalls
+from syndicate.sandbox.hierarchies import FREEZE
 from syndicate.sandbox.uids import alive, processes_of
 
 _LOOP_CLR_FD = 0x4C01
@@ -93,12 +95,14 @@ def detach_loops(directory: Path) -> int:
     return len(devices)
 
 
-def processes_in(groups: Iterable[Path]) -> set[int]:
-    """The processes in control groups, without ourselves."""
+def thawed_in(groups: Iterable[Path]) -> set[int]:
+    """The processes in control groups, without ourselves; what was frozen goes on, as it may have
+    to before it can die.
+    """
     found: set[int] = set()
     for path in groups:
-        try:
-            found |= {int(pid) for pid in (path / "cgroup.procs").read_text().split()}
-        except OSError:
-            continue
+        found |= processes_in(path)
+        for name, _, thaw in FREEZE.values():
+            if (path / name).exists():
+                (path / name).write_text(thaw)
     return found - {os.getpid()}

@@ -33,6 +33,8 @@ class Place(TypedDict):
     image: str | None
     #: Whether to show ``/usr``, ``/dev`` and ``/proc``, and give an empty ``/tmp``.
     furnished: bool
+    #: Directories of the host to be shown read-only, and where; mount points are in a layer.
+    shares: list[tuple[str, str]]
 
 
 class RunOrder(TypedDict):
@@ -61,6 +63,14 @@ class CollectOrder(TypedDict):
     limit: int
 
 
+class LookOrder(TypedDict):
+    """Count what is on a disk, as it lies there; for an image only."""
+
+    action: Literal["look"]
+    identity: Identity
+    place: Place
+
+
 class ReadOrder(TypedDict):
     """Read a source tarball, and unpack it or just look."""
 
@@ -76,4 +86,4 @@ class ReadOrder(TypedDict):
     memory: int
 
 
-Order = RunOrder | CollectOrder | ReadOrder
+Order = RunOrder | CollectOrder | LookOrder | ReadOrder

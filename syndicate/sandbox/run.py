@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from syndicate.domain.errors import SandboxFailed
@@ -17,11 +18,16 @@ from syndicate.sandbox.launching import End, IHostReactor, Launcher
 from syndicate.sandbox.orders import RunOrder
 from syndicate.sandbox.spares import Launchers, failure_of
 
+#: Seconds that freezing may take, and between two looks whether it is done.
+_FREEZING = 5.0
+_LOOK = 0.005
+
 
 @implementer(IRun)
 class Run:
     """A run is an errand of a launcher.
 
+    :param census: finds the processes that run as the job's user, without the given one.
     :param when_over: called at the end, before anybody who waits.
     """
 
@@ -30,11 +36,13 @@ class Run:
         reactor: IHostReactor,
         limits: Limits,
         output: Output,
+        census: Callable[[int | None], set[int]],
         when_over: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._limits = limits
         self._output = output
+        self._census = census
         self._when_over = when_over
         self._launcher: Launcher | None = None
         self._room = limits.output
@@ -71,6 +79,41 @@ class Run:
             self._kill_wanted = True
             self._end()
         return self.wait()
+
+    def processes(self) -> list[int]:
+        return sorted(self._census(self._launcher.init if self._launcher else None))
+
+    def pause(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._pause())
+
+    async def _pause(self) -> None:
+        if self._exit is not None or self._launcher is None:
+            return
+        group = self._launcher.group
+        if not group.can_freeze:
+            raise SandboxFailed(
+                "Programs cannot be paused on this host: there is no freezer among its control "
+                "groups that the volunteer may use."
+            )
+        group.freeze()
+        end = self._reactor.seconds() + _FREEZING
+        while group.frozen and not group.stands_still():
+            if self._reactor.seconds() > end:
+                group.thaw()
+                raise SandboxFailed(f"The program did not stand still within {_FREEZING:g} s.")
+            await deferLater(self._reactor, _LOOK)
+
+    def resume(self) -> Deferred[None]:
+        if self._exit is None and self._launcher and self._launcher.group.frozen:
+            self._launcher.group.thaw()
+        return succeed(None)
+
+    def paused(self) -> bool:
+        return (
+            self._exit is None
+            and self._launcher is not None
+            and (self._launcher.group.stands_still())
+        )
 
     def wait(self) -> Deferred[Exit]:
         waiter: Deferred[Exit] = Deferred(self._waiters.remove)

@@ -138,13 +138,15 @@ def make_identity(
     uid: int,
     hosts: Iterable[tuple[str, str]],
     hostname: str,
-    resolv_conf: Path | None,
-    owned: bool,
+    resolv_conf: Path | None = None,
+    owned: bool = False,
+    mount_points: Iterable[str] = (),
 ) -> None:
     """Make the layer that belongs to one job's user.
 
     :param hosts: names and addresses for ``/etc/hosts``.
     :param resolv_conf: where to take ``/etc/resolv.conf`` from; without it a job has no DNS.
+    :param mount_points: directories to make, absolute as the job sees them.
     :param owned: whether to give it to ``uid`` (else it stays ours, as we are that user inside).
     """
     place.mkdir(mode=0o755)
@@ -162,6 +164,8 @@ def make_identity(
         files["resolv.conf"] = resolv_conf.read_text()
     for name, text in files.items():
         (place / "etc" / name).write_text(text)
+    for point in mount_points:
+        (place / point.lstrip("/")).mkdir(parents=True)
     if owned:
         for directory, _, names in os.walk(place):
             for path in (directory, *(os.path.join(directory, name) for name in names)):

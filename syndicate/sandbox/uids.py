@@ -66,6 +66,33 @@ def processes_of(uids: Collection[int]) -> set[int]:
     return found
 
 
+def descendants_of(ancestor: int) -> set[int]:
+    """The processes whose parent, or parent's parent and so on, is this one, and that live."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            parent = _parent_of(int(name))
+            if parent is not None:
+                children.setdefault(parent, []).append(int(name))
+    found: set[int] = set()
+    waiting = [ancestor]
+    while waiting:
+        born = children.get(waiting.pop(), [])
+        found.update(born)
+        waiting += born
+    return found
+
+
+def _parent_of(pid: int) -> int | None:
+    """The parent of a process, if that lives."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    state, parent = status.rpartition(")")[2].split()[:2]
+    return None if state in ("Z", "X") else int(parent)
+
+
 def alive(pid: int) -> bool:
     """Whether a process is there and has not ended yet. The first process of a PID namespace
     ends, and is a zombie until somebody looks, only after all others in it.

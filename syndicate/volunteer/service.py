@@ -151,6 +151,13 @@ class Volunteer(Service):
         arrivals, self._arrivals = self._arrivals, []
         for arrival in arrivals:
             arrival.callback(manager)
+        for sha256, size in welcome.keep:
+            self._transfer.download(sha256, size, self._cache).addErrback(
+                lambda failure: log.warn(
+                    "A source to be kept could not be fetched: {why}",
+                    why=failure.getErrorMessage(),
+                )
+            )
         if welcome.release and self._part is not None:
             Deferred.fromCoroutine(self._give_back(self._part)).addErrback(
                 lambda failure: log.failure("an unwanted part could not be given back", failure)

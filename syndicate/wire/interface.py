@@ -60,6 +60,8 @@ class Welcome:
     deadline: float
     #: Whether what the volunteer holds is wanted no more: kill, clean up, then `IManager.clean`.
     release: bool = False
+    #: Digests and sizes of sources that every volunteer should have before a job comes.
+    keep: tuple[tuple[str, int], ...] = ()
 
 
 @attrs.frozen

@@ -13,10 +13,18 @@ import attrs
 import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from zope.interface.verify import verifyObject
 
-from syndicate.domain.errors import Conflict, InvalidSource, StorageFull, SyndicateError, TooLarge
+from syndicate.domain.errors import (
+    Conflict,
+    InvalidSource,
+    SandboxFailed,
+    StorageFull,
+    SyndicateError,
+    TooLarge,
+)
 from syndicate.domain.job import Limits
 from syndicate.sandbox.chroot import ChrootSandbox
 from syndicate.sandbox.interface import Exit, IEnclosure, IRun, ISandbox
@@ -226,6 +234,95 @@ async def test_where_nothing_matches_no_file_is_made(kit: Kit, tmp_path: Path) -
     assert await enclosure.collect(["results/*", "../*", "/etc/passwd"], tmp_path / "x") == 0
     assert await enclosure.collect([], tmp_path / "x") == 0
     assert not (tmp_path / "x").exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_written_is_counted_and_is_nothing_after_a_wipe(kit: Kit) -> None:
+    enclosure = await kit.prepare()
+    assert await enclosure.written() == 0
+    await kit.run(enclosure, ("exit", 0))
+    assert await enclosure.written() == 0
+    await kit.run(enclosure, ("write", "notes"), ("write", "more/notes"))
+    assert 2 <= await enclosure.written() <= 3
+    await enclosure.wipe()
+    assert await enclosure.written() == 0
+    run = await kit.start(enclosure, ("sleep", 600))
+    with pytest.raises(Conflict):
+        await enclosure.written()
+    await run.kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_processes_of_a_run_are_listed_while_it_lives(kit: Kit) -> None:
+    enclosure = await kit.prepare()
+    assert isinstance(enclosure.uid, int)
+    run = await kit.start(enclosure, ("sleep", 600))
+    assert len(run.processes()) >= 1
+    await run.kill()
+    assert run.processes() == []
+
+
+async def can_pause(kit: Kit) -> bool:
+    """Whether this sandbox can; if not it has to say so."""
+    if (await kit.sandbox.probe()).freezer:
+        return True
+    run = await kit.start(await kit.prepare(), ("sleep", 600))
+    with pytest.raises(SandboxFailed, match="freezer"):
+        await run.pause()
+    assert not run.paused()
+    await run.resume()
+    return False
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_run_can_be_paused_and_resumed_again_and_again(kit: Kit) -> None:
+    if not await can_pause(kit):
+        return
+    run = await kit.start(await kit.prepare(), ("sleep", 0.2), ("exit", 4))
+    assert not run.paused()
+    for _ in range(2):
+        await run.pause()
+        await run.pause()
+        assert run.paused()
+        await run.resume()
+        await run.resume()
+        assert not run.paused()
+    assert await run.wait() == Exit(code=4)
+    await run.pause()
+    await run.resume()
+    assert not run.paused()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_paused_can_be_killed(kit: Kit) -> None:
+    if not await can_pause(kit):
+        return
+    run = await kit.start(await kit.prepare(), ("sleep", 600))
+    await run.pause()
+    assert await run.kill() == Exit(signal=9, killed=True)
+    assert not run.paused()
+    assert run.processes() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_paused_can_be_destroyed(kit: Kit) -> None:
+    if not await can_pause(kit):
+        return
+    enclosure = await kit.prepare()
+    run = await kit.start(enclosure, ("sleep", 600))
+    await run.pause()
+    await enclosure.destroy()
+    assert (await run.wait()).killed
+
+
+@pytest_twisted.ensureDeferred
+async def test_time_goes_on_for_what_is_paused(kit: Kit) -> None:
+    if not await can_pause(kit):
+        return
+    enclosure = await kit.prepare(limits=Limits(wall=0.5, disk=16 << 20))
+    run = await kit.start(enclosure, ("sleep", 600))
+    await run.pause()
+    assert await run.wait() == Exit(signal=9, limit="wall")
 
 
 @pytest_twisted.ensureDeferred
@@ -501,8 +598,79 @@ async def test_just_as_many_processes_as_the_limit_says_can_live(real: Kit) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_the_first_process_of_its_namespace_cannot_be_looked_into(real: Kit) -> None:
+    if os.geteuid() == 0 and (await real.sandbox.probe()).mode == "user":
+        pytest.skip("root outside is the job's user inside, and owns what is to be hidden")
     script = "cat /proc/1/environ; ls /proc/1/fd; ls -l /proc/1/exe; ls /proc/1/root"
     assert (await real.shell(await real.prepare(), script)).count("Permission denied") == 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_paused_does_nothing_until_it_is_resumed(real: Kit) -> None:
+    if not await can_pause(real):
+        return
+    enclosure = await real.prepare("2.1.master")
+    script = "setsid sh -c 'while sleep 0.01; do echo x; done' & wait"
+    run = await enclosure.start(["sh", "-c", script], {}, real.take)
+    while len(real.printed[1]) < 10:
+        await deferLater(the_reactor(), 0.01)
+    await run.pause()
+    await deferLater(the_reactor(), 0.05)  # for what is in the pipe already
+    before = len(real.printed[1])
+    await deferLater(the_reactor(), 0.3)
+    assert len(real.printed[1]) == before
+    assert len(run.processes()) >= 2
+    await run.resume()
+    while len(real.printed[1]) < before + 10:
+        await deferLater(the_reactor(), 0.01)
+    await run.kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_in_tmp_is_counted_too(real: Kit) -> None:
+    enclosure = await real.prepare()
+    await real.shell(enclosure, "mkdir -p /tmp/a/b; chmod 0 /tmp/a; ln -s / /tmp/link; rm kept.txt")
+    assert await enclosure.written() >= 3
+
+
+class Greeter(Protocol):
+    """Greets and hangs up."""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(b"hello\n")
+        self.transport.loseConnection()
+
+
+@pytest_twisted.ensureDeferred
+async def test_shared_directories_can_be_read_and_their_sockets_used(
+    real: Kit, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "file").write_text("shared\n")
+    port = the_reactor().listenUNIX(str(shared / "socket"), Factory.forProtocol(Greeter))
+    for place in (shared, shared / "file", shared / "socket"):
+        place.chmod(0o777)
+    program = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/own/socket');"
+    ask = f'/usr/bin/python3 -c "{program} print(s.recv(99).decode(), end=str())"'
+    try:
+        enclosure = await real.prepare(shares=((shared, "/run/own"),))
+        look = f"cat /run/own/file; {ask}; echo x > /run/own/new || echo refused; ls /run/own"
+        said = await real.shell(enclosure, look)
+        assert said.startswith("shared\nhello\nrefused\nfile\nsocket\n")
+        assert await enclosure.written() == 0
+    finally:
+        await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_link_in_the_way_of_a_share_leads_nowhere(real: Kit, tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    enclosure = await real.prepare(shares=((tmp_path / "secret", "/run/own"),))
+    trick = f"mv /run /moved && ln -s {tmp_path} /run && mkdir -p /run/own; ls /moved"
+    assert "own" in await real.shell(enclosure, trick)
+    with pytest.raises(SandboxFailed):
+        await real.shell(enclosure, "true")
 
 
 @pytest_twisted.ensureDeferred
@@ -512,7 +680,7 @@ async def test_standard_input_is_empty(real: Kit) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_no_descriptor_of_the_daemon_is_passed_on(real: Kit) -> None:
-    assert await real.shell(await real.prepare(), "ls /proc/$$/fd | tr '\\n' ' '") == "0 1 2 "
+    assert await real.shell(await real.prepare(), "ls /proc/$$/fd") == "0\n1\n2\n"
 
 
 @pytest_twisted.ensureDeferred

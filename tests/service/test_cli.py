@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
 import tarfile
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -477,6 +483,80 @@ def test_ctrl_c_twice_cancels_a_job_that_is_run(
     assert process.returncode == 5
     assert "Press Ctrl-C again to cancel job 1." in said
     assert "Job 1 cancelled" in said
+
+
+# -- on a terminal
+
+
+def on_terminal(*words: str, variables: dict[str, str] | None = None) -> tuple[int, str]:
+    """Run a command with a terminal for all it says; gives its exit code and what was shown."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color", **(variables or {})}
+    argv = [sys.executable, "-m", "syndicate.cli", *words]
+    with subprocess.Popen(argv, stdin=its, stdout=its, stderr=its, env=environment) as process:
+        os.close(its)
+        shown = b""
+        with contextlib.suppress(OSError):  # what Linux says when the other end is closed
+            while data := os.read(ours, 4096):
+                shown += data
+    os.close(ours)
+    return process.returncode, shown.decode()
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def test_a_terminal_shows_the_machines_while_the_output_goes_by(
+    manager: FakeManager, source: Path
+) -> None:
+    ends(manager, machines=[machine("master", state="exited", exit_code=0), machine("slave[0]")])
+    code, shown = on_terminal("submit", str(source), "-n", "2", "-f")
+    assert code == 0
+    assert "\x1b[" in shown
+    assert "master   | hello" in plain(shown)
+    assert "slave[0] | there" in plain(shown)
+    assert "VOLUNTEER" in plain(shown)
+    assert (
+        plain(shown)
+        .rstrip()
+        .endswith("Job 1 passed after 2.5s: Every machine ended with exit code 0.")
+    )
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+def test_a_terminal_without_colours_gets_plain_lines(
+    manager: FakeManager, source: Path, variables: dict[str, str]
+) -> None:
+    ends(manager)
+    code, shown = on_terminal("submit", str(source), "-n", "2", "-f", variables=variables)
+    assert code == 0
+    assert "\x1b" not in shown
+    assert "All machines run." in shown
+
+
+def test_a_table_fits_the_terminal(manager: FakeManager) -> None:
+    manager.jobs[1] = job(1, reason="Waits for " + "very " * 40 + "long.")
+    _, shown = on_terminal("queue")
+    lines = plain(shown).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "".join(lines).count("very") == 40
+
+
+def test_cancelling_on_a_terminal_asks(manager: FakeManager) -> None:
+    manager.jobs[1] = job(1)
+    ours, its = pty.openpty()
+    os.write(ours, b"n\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "syndicate.cli", "cancel", "1"], stdin=its, stdout=its, stderr=its
+    ) as process:
+        process.wait(8)
+    os.close(its)
+    os.close(ours)
+    assert manager.jobs[1]["state"] == "queued"
+    assert on_terminal("cancel", "1", "--yes")[0] == 0
+    assert manager.jobs[1]["outcome"] == "cancelled"
 
 
 # -- who, where, and what else

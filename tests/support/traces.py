@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import psutil
 from twisted.logger import ILogObserver, LogEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from syndicate.lab import network
 
 #: Everything we start inherits this variable, so that it is known as ours wherever it ends up.
 MARK = "SYNDICATE_TEST_RUN"
@@ -114,13 +117,49 @@ def _described(processes: Iterable[psutil.Process]) -> frozenset[Process]:
 def mounts() -> frozenset[str]:
     """Mount points that a test may have made: in temporary folders, or with our name."""
     points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return frozenset(p for p in points if "/pytest-" in p or f"/{OURS}" in p)
+    strange = _others_labs()
+    return frozenset(
+        p
+        for p in points
+        if ("/pytest-" in p or f"/{OURS}" in p)
+        and not p.removeprefix("/run/netns/").startswith(strange)
+    )
 
 
 def kernel_things() -> frozenset[Path]:
     """Network namespaces, network interfaces and cgroups with our name."""
     places = ["/run/netns", "/sys/class/net", "/sys/fs/cgroup", "/sys/fs/cgroup/*"]
-    return frozenset(path for place in places for path in Path("/").glob(f"{place[1:]}/{OURS}*"))
+    found = (path for place in places for path in Path("/").glob(f"{place[1:]}/{OURS}*"))
+    strange = _others_labs()
+    return frozenset(
+        path for path in found if not f"{path.name}-".startswith(strange) and not _in_use(path)
+    )
+
+
+def _others_labs() -> tuple[str, ...]:
+    """What the names begin with that belong to labs of others on this machine; tests have
+    theirs in temporary folders."""
+    if not Path("/sys/class/net").is_dir():
+        return ()
+    try:
+        labs = network.claims()
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(
+        lab.prefix for lab in labs if lab.directory and "/pytest-" not in str(lab.directory)
+    )
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a control group holds processes of somebody else."""
+    if not (path / "cgroup.procs").exists():
+        return False
+    mine = {process.pid for process in marked_processes()}
+    with contextlib.suppress(OSError):
+        for procs in path.rglob("cgroup.procs"):
+            if any(int(pid) not in mine for pid in procs.read_text().split()):
+                return True
+    return False
 
 
 #: Where to look after every test, and what else a test can reach as root or with real daemons.

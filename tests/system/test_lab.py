@@ -18,6 +18,7 @@ from syndicate.domain.errors import Conflict, Invalid, NotFound, Timeout, Unavai
 from syndicate.lab import leftovers, neighbours, network, processes, state
 from syndicate.lab.cluster import Lab
 from syndicate.lab.lock import exclusive
+from syndicate.lab.processes import Spaces
 from tests.support.dummy_daemons import POINTS, Sleepers
 
 pytestmark = [pytest.mark.system, pytest.mark.needs_root, pytest.mark.deadline(40)]
@@ -97,10 +98,10 @@ def test_what_a_host_started_ends_with_the_lab(make: Make) -> None:
     script = "trap '' TERM HUP; setsid sh -c 'trap \"\" TERM HUP; sleep 601; true' & sleep 602"
     process = lab.exec("v1", ["sh", "-c", script], start_new_session=True)
     deadline = time.monotonic() + 5
-    while len(processes.inside([lab.hosts["v1"].namespace])) < 5:
+    spaces = Spaces.named([lab.hosts["v1"].namespace])
+    while len(inside := spaces.processes()) < 5:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    inside = processes.inside([lab.hosts["v1"].namespace])
     lab.down()
     assert process.wait(1) == -signal.SIGKILL
     assert not any(map(processes.is_alive, inside))
@@ -159,7 +160,7 @@ def test_a_maker_killed_at_any_point_leaves_what_can_be_repaired(make: Make, poi
     namespaces = network.namespaces(leftovers.claims_of(lab.directory)[0])
     assert len(namespaces) == 3
     # Nobody of the former time is in there.
-    assert len(processes.inside(namespaces)) == 3
+    assert len(Spaces.named(namespaces).processes()) == 3
     lab.down()
     assert not leftovers.claims_of(lab.directory)
 

@@ -88,7 +88,34 @@ def test_without_hierarchies_nothing_is_capped_and_nothing_fails() -> None:
 def test_a_missing_controller_is_remarked_on_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("syndicate.sandbox.hierarchies.CONTROLLERS", ("no-such",))
+    monkeypatch.setattr("syndicate.sandbox.hierarchies.mounts", lambda: iter(()))
     hierarchies, remarks = find("syndicate-nobody")
     assert hierarchies == ()
-    assert "Delegate=yes" in remarks[0]
+    assert len(remarks) == 3
+    assert all("Delegate=yes" in remark for remark in remarks)
+
+
+def test_the_second_version_freezes_kills_and_thaws_by_files(tmp_path: Path) -> None:
+    group = Group({tmp_path: Hierarchy(2, tmp_path.parent, frozenset({"freezer"}))})
+    assert group.can_freeze
+    group.freeze()
+    assert (tmp_path / "cgroup.freeze").read_text() == "1"
+    assert not group.stands_still()
+    (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+    assert group.stands_still()
+    group.thaw()
+    assert (tmp_path / "cgroup.freeze").read_text() == "0"
+
+
+def test_the_first_version_freezes_and_thaws_by_words(tmp_path: Path) -> None:
+    group = Group({tmp_path: Hierarchy(1, tmp_path.parent, frozenset({"freezer"}))})
+    group.freeze()
+    assert group.stands_still()
+    assert (tmp_path / "freezer.state").read_text() == "FROZEN"
+    group.kill()
+    assert (tmp_path / "freezer.state").read_text() == "THAWED"
+
+
+def test_without_a_freezer_nothing_stands_still() -> None:
+    assert not Group().can_freeze
+    assert not Group().stands_still()

@@ -58,6 +58,10 @@ def _carry_out(order: Order) -> None:
         runner.run(order)
     elif order["action"] == "collect":
         _collect(order)
+    elif order["action"] == "look":
+        from syndicate.sandbox.confine.looking import look  # not needed by a run
+
+        channel.say("done", look(order["place"]))
     else:
         _read(order)
 

@@ -41,11 +41,18 @@ def enter(place: Place, identity: Identity) -> None:
         syscalls.bind_read_only("/usr", f"{inner}/usr")
         _devices(f"{inner}/dev")
         _processes(f"{inner}/proc")
+    for index, (shown, _) in enumerate(place["shares"]):
+        os.mkdir(f"{outer}/share-{index}", 0o755)
+        syscalls.bind_read_only(shown, f"{outer}/share-{index}")
     if place["image"]:
         syscalls.unmount(disk)  # the overlay and /tmp keep it alive
     os.chdir(outer)
     syscalls.pivot_root(".", ".")
     syscalls.unmount(".")
+    # Not before: the job may have put links on the way to where they belong, and now there is
+    # nothing of the host that those could lead to.
+    for index, (_, where) in enumerate(place["shares"]):
+        bind(f"/share-{index}", f"/root{where}")
     # The kernel refuses user namespaces to whoever sits in a chroot that is not the mount
     # namespace's own root: pivot_root alone would leave that door open.
     os.chdir("/root")

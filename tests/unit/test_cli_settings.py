@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from syndicate.cli.exits import Unreachable
+from syndicate.cli.settings import gather
+from syndicate.domain.errors import Forbidden, Invalid
+from syndicate.lab import state
+from tests.support.commands import forget_environment
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    forget_environment(monkeypatch, tmp_path)
+    return tmp_path
+
+
+def write(path: Path, **values: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f'{key} = "{value}"\n' for key, value in values.items()))
+
+
+def lab(name: str, stage: str = "up", boot: str | None = None) -> None:
+    directory = state.lab_directory(name)
+    directory.mkdir(parents=True)
+    described = state.Description(
+        name=name,
+        stage=stage,
+        index=0,
+        net="10.77.0.0/24",
+        gateway="10.77.0.1",
+        boot=boot or state.this_boot(),
+        url=f"https://{name}",
+        authority=f"{directory}/client/ca.pem",
+        token_file=f"{directory}/client/token",
+    )
+    state.write(directory, described)
+
+
+def test_the_more_explicit_goes_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab("lab")
+    assert gather({}).url == "https://lab"
+    write(home / ".config/syndicate/config.toml", url="https://user")
+    assert gather({}).url == "https://user"
+    write(home / "syndicate.toml", url="https://here")
+    assert gather({}).url == "https://here"
+    monkeypatch.setenv("SYNDICATE_URL", "https://environment/")
+    assert gather({}).url == "https://environment"
+    assert gather({}, lab="lab").url == "https://lab"
+    assert gather({"url": "https://option"}, lab="lab").url == "https://option"
+
+
+def test_the_users_own_directory_of_configuration_counts(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "elsewhere"))
+    write(home / "elsewhere/syndicate/config.toml", url="https://user")
+    assert gather({}).url == "https://user"
+
+
+def test_paths_in_a_file_are_seen_from_the_file(home: Path) -> None:
+    write(home / "syndicate.toml", url="https://x", token_file="secret", authority="/etc/ca.pem")
+    (home / "secret").write_text("sesame\n")
+    found = gather({})
+    assert found.token() == "sesame"
+    assert found.authority == "/etc/ca.pem"
+
+
+def test_the_token_itself_goes_before_a_file_of_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "secret").write_text("of the file")
+    monkeypatch.setenv("SYNDICATE_URL", "https://x")
+    monkeypatch.setenv("SYNDICATE_TOKEN_FILE", str(home / "secret"))
+    assert gather({}).token() == "of the file"
+    monkeypatch.setenv("SYNDICATE_TOKEN", " of the environment\n")
+    assert gather({}).token() == "of the environment"
+    assert gather({"token_file": str(home / "secret")}).token() == "of the file"
+
+
+def test_a_file_that_lies_around_cannot_have_the_users_token_sent_to_its_url(home: Path) -> None:
+    (home / "secret").write_text("sesame")
+    write(home / ".config/syndicate/config.toml", token_file=str(home / "secret"), authority="x")
+    write(home / "syndicate.toml", url="https://evil")
+    found = gather({})
+    assert found.url == "https://evil"
+    assert found.authority is None
+    with pytest.raises(Forbidden):
+        found.token()
+
+
+def test_mistakes_in_a_file_are_told_all_at_once(home: Path) -> None:
+    (home / "syndicate.toml").write_text('ulr = "x"\noutput = 3\n')
+    with pytest.raises(Invalid) as caught:
+        gather({})
+    assert caught.value.details["problems"] == [
+        "ulr: no such key; did you mean 'url'?",
+        "output: 3 is not a text",
+    ]
+    (home / "syndicate.toml").write_text("url")
+    with pytest.raises(Invalid, match="is no TOML"):
+        gather({})
+
+
+def test_no_cluster_at_all_says_how_to_get_one() -> None:
+    with pytest.raises(Unreachable, match="syndicate lab up"):
+        gather({}).url  # noqa: B018
+
+
+def test_a_token_file_that_cannot_be_read_is_told(home: Path) -> None:
+    write(home / "syndicate.toml", url="https://x", token_file="nothing")
+    with pytest.raises(Forbidden, match=r"nothing .*No such file"):
+        gather({}).token()
+
+
+def test_the_only_lab_that_is_up_is_taken_whatever_its_name() -> None:
+    lab("other")
+    lab("kept", stage="kept")
+    lab("old", boot="another")
+    assert gather({}).url == "https://other"
+
+
+def test_of_several_labs_the_one_of_the_default_name_is_taken() -> None:
+    lab("one")
+    lab("two")
+    with pytest.raises(Unreachable, match="one, two"):
+        gather({})
+    lab("lab")
+    assert gather({}).url == "https://lab"
+
+
+def test_a_lab_that_is_named_must_be_up() -> None:
+    lab("kept", stage="kept")
+    for name in ("kept", "nothing"):
+        with pytest.raises(Unreachable, match="syndicate lab list"):
+            gather({}, lab=name)
+    with pytest.raises(Invalid, match="no name for a lab"):
+        gather({}, lab="../etc")
