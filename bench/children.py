@@ -7,6 +7,9 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+#: Before the words of a command: the kernel ends it should we be killed.
+WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
+
 #: Seconds that a process gets to end by itself.
 GRACE = 5.0
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import cluster, sources
-from bench.children import child, end
+from bench.children import WITH_US, child, end
 from bench.cluster import VOLUNTEERS
 from bench.figures import Figure, Peer
 from bench.session import Session
 from bench.sources import Tarball
 
-BOUND = 150.0
+BOUND = 240.0
 
 #: Bytes of the file in the source.
 SIZE = 100 << 20
@@ -100,7 +100,7 @@ def _nginx(session: Session) -> Iterator[Path]:
         )
     )
     words = [program, "-e", str(place / "errors"), "-p", str(place), "-c", "configuration"]
-    with child(lab.exec_command("manager", words)) as process:
+    with child(lab.exec_command("manager", [*WITH_US, *words])) as process:
         _await(address, process)
         yield place
 

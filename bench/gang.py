@@ -21,7 +21,7 @@ from bench.lab import COMMAND
 from bench.session import Session
 from syndicate.cli.connection import Connection
 
-BOUND = 120.0
+BOUND = 240.0
 
 #: Steps on the way to the start, by the last event of each.
 STEPS = ("submitted", "reserved", "preparing", "machine-ready", "running", "machine-running")

@@ -14,7 +14,7 @@ from bench.figures import Figure
 from bench.session import Session
 from syndicate.lab import Lab, state
 
-BOUND = 120.0
+BOUND = 240.0
 
 COMMAND = Path(sys.executable).with_name("syndicate")
 

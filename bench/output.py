@@ -8,7 +8,7 @@ from bench import cluster, memory, sources
 from bench.figures import Figure
 from bench.session import Session
 
-BOUND = 90.0
+BOUND = 150.0
 
 MOST_RUNS = 3
 

@@ -55,11 +55,13 @@ class Results:
 
     found: dict[str, list[Figure]] = attrs.field(factory=dict)
     failed: dict[str, str] = attrs.field(factory=dict)
+    #: The machine's load average of a minute, as each family began and ended.
+    loads: dict[str, tuple[float, float]] = attrs.field(factory=dict)
 
     def plain(self) -> dict[str, object]:
         """All of it for JSON."""
         figures = {name: [f.plain() for f in figures] for name, figures in self.found.items()}
-        return {"figures": figures, "failed": self.failed}
+        return {"figures": figures, "failed": self.failed, "loads": self.loads}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,15 +119,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _measure(found: Session, name: str, results: Results, console: Console) -> None:
     family = FAMILIES[name]
-    began = time.monotonic()
+    began, load = time.monotonic(), os.getloadavg()[0]
     try:
         with bound(family.BOUND):
             results.found[name] = family.measure(found)
     except Exception as error:  # noqa: BLE001  (the others are measured all the same)
         results.failed[name] = f"{type(error).__name__}: {error}"
         found.drop_lab()
+    results.loads[name] = (load, os.getloadavg()[0])
     how = "did not work" if name in results.failed else "done"
-    console.print(f"[dim]{name}: {how} after {time.monotonic() - began:.1f} s[/]")
+    took = time.monotonic() - began
+    console.print(f"[dim]{name}: {how} after {took:.1f} s, load {_load(results.loads[name])}[/]")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import shutil
 import signal
 import tempfile
 import types
@@ -15,6 +18,9 @@ from bench import cluster
 from bench.cluster import Cluster
 from bench.figures import Peer
 from syndicate.lab import Lab
+
+PLACE = Path("/var/tmp")
+PREFIX = "syndicate-bench-"
 
 
 class Overdue(Exception):
@@ -67,7 +73,8 @@ class Session:
 @contextlib.contextmanager
 def session(runs: int) -> Iterator[Session]:
     """A run; at its end, however it comes, everything is taken away."""
-    with tempfile.TemporaryDirectory(prefix="syndicate-bench-", dir="/var/tmp") as name:
+    _clear_away_dead()
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=PLACE) as name, _held(Path(name)):
         directory = Path(name)
         directory.chmod(0o711)  # jobs run as other users
         found = Session(runs, directory)
@@ -78,6 +85,32 @@ def session(runs: int) -> Iterator[Session]:
             # A second Ctrl-C would leave what the first one is taking away.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             found.drop_lab()
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[bool]:
+    """Show others that the directory is in use; says whether nobody else has it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
+
+
+def _clear_away_dead() -> None:
+    """Take away what runs that were killed have left."""
+    for directory in PLACE.glob(f"{PREFIX}*"):
+        with _held(directory) as ours:
+            if ours:
+                for description in [
+                    *directory.glob("*/lab.json"),
+                    *directory.glob("labs/*/lab.json"),
+                ]:
+                    Lab(description.parent.name, description.parent).down()
+                shutil.rmtree(directory)
 
 
 def _end(number: int, frame: types.FrameType | None) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from bench import cluster, memory, sources
 from bench.calibration import TRIP
-from bench.children import child
+from bench.children import WITH_US, child
 from bench.cluster import Cluster
 from bench.figures import Figure
 from bench.session import Session
 
-BOUND = 150.0
+BOUND = 240.0
 
 VOLUNTEERS = 1000
 JOBS = 300
@@ -81,7 +81,14 @@ def _manager(place: Path) -> Iterator[tuple[Cluster, int]]:
         f"api_port = {api_port}\n"
     )
     twistd = Path(sys.executable).with_name("twistd")
-    words = [sys.executable, str(twistd), "-n", "--pidfile=", f"--logfile={place / 'log'}"]
+    words = [
+        *WITH_US,
+        sys.executable,
+        str(twistd),
+        "-n",
+        "--pidfile=",
+        f"--logfile={place / 'log'}",
+    ]
     with (place / "output").open("wb") as output:
         words += ["syndicate-manager", "--config", str(configuration)]
         with child(words, cwd=place, stdout=output, stderr=output) as process:
@@ -111,7 +118,7 @@ def _free_ports(count: int) -> list[int]:
 @contextlib.contextmanager
 def _volunteers(place: Path, found: Cluster, wire_port: int) -> Iterator[float]:
     """All of them, in one process; gives the seconds until the last was registered."""
-    words = [sys.executable, "-m", "bench.simulated"]
+    words = [*WITH_US, sys.executable, "-m", "bench.simulated"]
     words += [str(VOLUNTEERS), str(wire_port), found.url.rsplit(":", 1)[1], str(place)]
     top = Path(__file__).parent.parent
     with (

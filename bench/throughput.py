@@ -6,7 +6,7 @@ from bench import sources
 from bench.figures import Figure
 from bench.session import Session
 
-BOUND = 90.0
+BOUND = 150.0
 
 JOBS = 300
 

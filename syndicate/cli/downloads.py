@@ -48,7 +48,7 @@ def download(connection: Connection, job: int, name: str, size: int | None, targ
 
     def once() -> None:
         path = f"/v1/jobs/{job}/files/{quote(name)}"
-        with connection.stream(path, timeout=60.0) as chunks, _replacing(target) as file:
+        with connection.stream(path, timeout=60.0) as chunks, replacing(target) as file:
             for chunk in chunks:
                 file.write(chunk)
             if size is not None and file.tell() != size:
@@ -57,7 +57,7 @@ def download(connection: Connection, job: int, name: str, size: int | None, targ
     connection.persist(once)
 
 
-class _replacing:  # noqa: N801  (used as a function)
+class replacing:  # noqa: N801  (used as a function)
     """A file that takes its place when it has been written without an error."""
 
     def __init__(self, target: Path, mode: int = 0o666) -> None:
@@ -110,5 +110,5 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
     if content is None:
         raise SyndicateError("it has no content")
     mode = 0o777 if member.mode & 0o100 else 0o666
-    with content, _replacing(target, mode) as file:
+    with content, replacing(target, mode) as file:
         shutil.copyfileobj(content, file)

@@ -174,7 +174,11 @@ def _fold_job(job: Job, event: JobEvent, at: float) -> Job:
 
 def _fold_machine(job: Job, event: MachineEvent) -> Job:
     machine = next((m for m in job.machines if m.name == event.machine), None)
-    if machine is None or job.state not in ACTIVE or job.over(machine):
+    if machine is None or job.state not in ACTIVE:
+        raise _illegal(job, event)
+    # Staff may revive what they killed in a job without clients too, as long as it runs.
+    revived = isinstance(event, MachineRevived) and job.state is JobState.RUNNING
+    if job.over(machine) and not revived:
         raise _illegal(job, event)
     state = MACHINE_TRANSITIONS.get((machine.state, type(event)))
     if state is None:

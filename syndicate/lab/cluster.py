@@ -23,7 +23,7 @@ from syndicate.lab import leftovers, neighbours, network, processes, state
 from syndicate.lab.crew import Crew, identity_of, runs
 from syndicate.lab.daemons import IDaemons, RealDaemons
 from syndicate.lab.layout import MOST_VOLUNTEERS, lay_out
-from syndicate.lab.lock import exclusive
+from syndicate.lab.lock import exclusive, whole_machine
 from syndicate.lab.state import Description, Host
 
 #: Seconds that daemons get to end by themselves.
@@ -192,7 +192,7 @@ class Lab:
 
     def _claim(self, volunteers: int, net: str | None) -> Description:
         """Take number and network, and write down whose they are before anything else is made."""
-        with network.machine_lock():
+        with whole_machine():
             leftovers.sweep_orphans(self._say)
             claim, subnet = network.claim(self.directory, net)
             description = lay_out(self.name, self.directory, claim.index, subnet, volunteers)
@@ -221,8 +221,10 @@ class Lab:
     def _remove_directory(self) -> None:
         shutil.rmtree(self.directory)
         if self.directory.parent == state.labs_directory():
-            with contextlib.suppress(OSError):  # other labs are in it
+            with contextlib.suppress(OSError):  # something else is in it
                 self.directory.parent.rmdir()
+                if self.directory.parent.parent.name == "syndicate":
+                    self.directory.parent.parent.rmdir()
 
     def _clear_away(self, *, keep: bool) -> None:
         """End what runs and take the network away; then the files too, unless they are kept and
@@ -232,7 +234,7 @@ class Lab:
             if (description := self.found) is not None:
                 daemons = [each for h in description.hosts.values() if (each := identity_of(h))]
                 processes.end(daemons, GRACE)
-        with network.machine_lock():
+        with whole_machine():
             for claim in leftovers.claims_of(self.directory):
                 leftovers.sweep(claim)
         states = {path.parent.name: path for path in self.directory.glob("v*/state")}
@@ -305,14 +307,13 @@ class Lab:
     # -- the ground it stands on
 
     def _make_directory(self) -> None:
-        new = not self.directory.exists()
+        new = [path for path in (self.directory, *self.directory.parents) if not path.exists()]
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if new and "SUDO_UID" in os.environ and os.geteuid() == 0:
-            # It belongs to the one who called sudo, so that his command line can read it.
+        if "SUDO_UID" in os.environ and os.geteuid() == 0:
+            # They belong to the one who called sudo, so that his command line can read them.
             owner = int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", "-1"))
-            for path in (self.directory, self.directory.parent):
-                if path.stat().st_uid == 0:
-                    os.chown(path, *owner)
+            for path in new:
+                os.chown(path, *owner)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:

@@ -6,13 +6,13 @@ import errno
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from syndicate.domain.errors import Corrupt, Unavailable
 from syndicate.lab import neighbours, network, processes, state
 from syndicate.lab.network import Claim
-from syndicate.lab.processes import NAMESPACES, Spaces
+from syndicate.lab.processes import NAMESPACES, Identity, Spaces
 
 _OURS = re.compile(r"syn-\d+-")
 
@@ -23,7 +23,7 @@ def claims_of(directory: Path) -> list[Claim]:
 
 
 def sweep(claim: Claim) -> None:
-    """Take away everything that belongs to a number, and give it back; under the machine lock."""
+    """Take away everything that belongs to a number, and give it back; under the machine's lock."""
     # A daemon that was started but not yet written down is found in its namespace.
     spaces = Spaces.named(network.namespaces(claim))
     _end_all(spaces)
@@ -35,11 +35,19 @@ def sweep(claim: Claim) -> None:
 
 def _end_all(spaces: Spaces) -> None:
     while left := spaces.processes():
+        _thaw(left)
         processes.end(left, 0)
 
 
+def _thaw(left: Iterable[Identity]) -> None:
+    """What a fault has frozen may not die before it is let go on."""
+    from syndicate.sandbox.leftovers import thaw
+
+    thaw(identity.pid for identity in left)
+
+
 def sweep_orphans(say: Callable[[str], None]) -> None:
-    """Take away labs whose files are gone; under the machine lock."""
+    """Take away labs whose files are gone; under the machine's lock."""
     for claim in network.claims():
         if not _is_owned(claim):
             say(f"Taking away what is left of a lab that has no files any more ({claim.bridge}).")

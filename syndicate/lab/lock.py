@@ -1,4 +1,7 @@
-"""One process at a time works on a lab."""
+"""One process at a time works on a lab, and one takes or gives back what all labs share.
+
+The kernel gives a lock back when its holder dies, and with it those children that were given it.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,33 @@ from syndicate.domain.errors import Unavailable
 #: Seconds that one waits for another who works on the lab.
 PATIENCE = 30.0
 
+_held: set[int] = set()
+
+
+def held() -> tuple[int, ...]:
+    """The descriptors of all locks that are held now, for children that work under them."""
+    return tuple(_held)
+
+
+@contextlib.contextmanager
+def whole_machine() -> Iterator[None]:
+    """Held while numbers of labs are claimed or given back."""
+    # A directory that is always there, so that no lock file is left behind.
+    descriptor = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _held.add(descriptor)
+        yield
+    finally:
+        _held.discard(descriptor)
+        os.close(descriptor)
+
 
 @contextlib.contextmanager
 def exclusive(directory: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of a directory: the directory itself, so that no lock file is left behind.
 
-    The kernel gives it back when its holder dies. A holder may remove the directory; who waited
-    for it meanwhile then makes a new one.
+    A holder may remove the directory; who waited for it meanwhile then makes a new one.
 
     :raises Unavailable: somebody else has held it all the time.
     """
@@ -44,8 +67,10 @@ def exclusive(directory: Path, what: str, say: Callable[[str], None]) -> Iterato
             )
         time.sleep(0.05)
     try:
+        _held.add(descriptor)
         yield
     finally:
+        _held.discard(descriptor)
         os.close(descriptor)
 
 

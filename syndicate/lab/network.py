@@ -7,22 +7,20 @@ whose it is. So there is no other record of who uses what, and none that can be 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import ipaddress
 import json
 import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from syndicate.domain.errors import Conflict, Invalid, Unavailable
-from syndicate.lab import neighbours
+from syndicate.lab import lock, neighbours
 from syndicate.lab.processes import NAMESPACES
 
 #: As many labs can run side by side on one machine.
@@ -32,6 +30,7 @@ MOST_LABS = 200
 _ALIAS = 255
 
 _BRIDGE = re.compile(r"syn-(\d+)")
+_MEMBER = re.compile(r"syn-(\d+)-")
 
 
 @attrs.frozen
@@ -55,36 +54,23 @@ class Claim:
         return f"syn-{self.index}-"
 
 
-@contextlib.contextmanager
-def machine_lock() -> Iterator[None]:
-    """Held while numbers are claimed or given back, by one process of this machine at a time."""
-    # A directory that is always there, so that no lock file is left behind.
-    descriptor = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def claims() -> list[Claim]:
-    """All labs of this machine, whoever's they are."""
-    found = []
-    for link in _ip_json("link", "show", "type", "bridge"):
+    """All labs of this machine, whoever's they are, and what has lost its bridge."""
+    links = _ip_json("link", "show")
+    found = {}
+    for link in links:
         if name := _BRIDGE.fullmatch(link["ifname"]):
             limits, _, directory = link.get("ifalias", "").partition(" ")
-            found.append(
-                Claim(
-                    int(name[1]),
-                    Path(directory) if directory else None,
-                    neighbours.parse(limits),
-                )
-            )
-    return found
+            owner = Path(directory) if directory else None
+            found[int(name[1])] = Claim(int(name[1]), owner, neighbours.parse(limits))
+    for each in (*(link["ifname"] for link in links), *_all_namespaces()):
+        if name := _MEMBER.match(each):
+            found.setdefault(int(name[1]), Claim(int(name[1]), None, neighbours.current()))
+    return list(found.values())
 
 
 def claim(directory: Path, wanted: str | None) -> tuple[Claim, ipaddress.IPv4Network]:
-    """Take a free number and a free network for a lab; call it under `machine_lock`.
+    """Take a free number and a free network for a lab; call it under the machine's lock.
 
     :param wanted: the network to use, ``10.77.5.0/24``; None for the first that is free.
     :raises Conflict: the network wanted is in use, or all numbers are.
@@ -171,9 +157,11 @@ def build(found: Claim, network: ipaddress.IPv4Network, hosts: Iterable[tuple[st
 
 def namespaces(found: Claim) -> list[str]:
     """The network namespaces of a lab that are there."""
-    if not NAMESPACES.is_dir():
-        return []
-    return sorted(name for name in os.listdir(NAMESPACES) if name.startswith(found.prefix))
+    return sorted(name for name in _all_namespaces() if name.startswith(found.prefix))
+
+
+def _all_namespaces() -> list[str]:
+    return os.listdir(NAMESPACES) if NAMESPACES.is_dir() else []
 
 
 def remove(found: Claim) -> None:
@@ -214,6 +202,8 @@ def batch(lines: Sequence[str], namespace: str | None = None, *, strict: bool = 
         text=True,
         capture_output=True,
         check=False,
+        # Should we be killed, it goes on to the end of its input: until then the lab is locked.
+        pass_fds=lock.held(),
     )
     if strict and run.returncode:
         raise Unavailable(

@@ -18,12 +18,15 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 from syndicate import __version__
 from syndicate.blobs.files import FileBlobStore
 from syndicate.blobs.transfer import HttpsTransfer
+from syndicate.client.door import Door
+from syndicate.client.interface import IHandle
+from syndicate.client.kit import lay_out
 from syndicate.config import Registration, VolunteerConfig, load_volunteer
 from syndicate.credentials.authority import SERVER_NAME
 from syndicate.domain.errors import Invalid
 from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import NetworkFacts
-from syndicate.network.memory import MemoryFaults
+from syndicate.network.nft import NftFaults
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
 from syndicate.sandbox.chroot import ChrootSandbox
 from syndicate.sandbox.interface import SandboxFacts
@@ -54,6 +57,7 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
     who = config.volunteer
     who.state.mkdir(mode=0o711, parents=True, exist_ok=True)
     session = Session()
+    network = NftFaults(reactor, who.state, who.name, reactor)
     volunteer = Volunteer(
         reactor,
         who.name,
@@ -65,6 +69,7 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
             config.sandbox.uids,
             config.sandbox.mode,
             config.sandbox.resolv_conf,
+            lambda: () if network.group is None else (network.group,),
         ),
         FileBlobStore(who.state / "cache", LARGEST_SOURCE, reactor, durable=False),
         HttpsTransfer(
@@ -74,8 +79,8 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
         who.state / "spool",
         functools.partial(_dialler, reactor, who),
         config.cache.size,
-        MemoryFaults(reactor),
-        _no_door,
+        network,
+        functools.partial(_make_door, reactor),
     )
 
     async def serve() -> None:
@@ -103,8 +108,10 @@ def _secret(path: Path) -> str:
         raise Invalid(f"The join token {path} cannot be read: {error.strerror}.") from error
 
 
-def _no_door(*_: object) -> Any:
-    raise NotImplementedError
+def _make_door(reactor: Any, directory: Path, uid: int, handle: IHandle) -> Door:
+    """The door of a client, and what its programs find beside it."""
+    lay_out(directory)
+    return Door(reactor, directory, uid, handle)
 
 
 def _facts(who: Registration, sandbox: SandboxFacts, paths: NetworkFacts) -> Facts:
@@ -116,6 +123,11 @@ def _facts(who: Registration, sandbox: SandboxFacts, paths: NetworkFacts) -> Fac
         kernel=platform.release(),
         sandbox=sandbox.mode,
         enforced=sandbox.enforced,
+        faults=(*paths.supported, *(("pause",) if sandbox.freezer else ())),
+        unsupported=(
+            *paths.unsupported,
+            *(() if sandbox.freezer else (("pause", "there is no freezer on this host"),)),
+        ),
         versions=(
             ("syndicate", __version__),
             ("python", platform.python_version()),

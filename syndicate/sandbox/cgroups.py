@@ -27,13 +27,15 @@ class Group:
 
     #: The directories.
     places: dict[Path, Hierarchy] = attrs.field(factory=dict)
+    #: Groups of others that are joined as well.
+    others: tuple[Path, ...] = ()
     #: Whether it was frozen, and not thawed since.
     frozen: bool = False
 
     @property
     def paths(self) -> list[str]:
         """The directories that a process has to join."""
-        return [str(path) for path in self.places]
+        return [str(path) for path in (*self.others, *self.places)]
 
     def set(self, limits: Limits) -> None:
         """Cap what is in the groups from now on."""
@@ -63,13 +65,16 @@ class Group:
         return self._freezer is not None
 
     def freeze(self) -> None:
-        """Have all that is in the groups stand still; it takes some milliseconds."""
-        self._set_freezer(1)
+        """Have all that is in the groups stand still; it takes some milliseconds, and in the first
+        version may have to be asked for again. Nothing happens where nothing is left.
+        """
         self.frozen = True
+        self._set_freezer(1)
 
     def thaw(self) -> None:
         """Have it go on."""
-        self._set_freezer(2)
+        if self.frozen:
+            self._set_freezer(2)
         self.frozen = False
 
     def stands_still(self) -> bool:
@@ -86,13 +91,15 @@ class Group:
 
     def kill(self) -> None:
         """Kill all that is in the groups, although it is frozen."""
-        for path in self.places:
-            for pid in processes_in(path):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, SIGKILL)
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, SIGKILL)
         # In the first version what is frozen dies only as it thaws, but before it does anything.
-        with suppress(FileNotFoundError):
-            self.thaw()
+        self.thaw()
+
+    def processes(self) -> frozenset[int]:
+        """The processes in the groups that live, by their numbers on the host."""
+        return frozenset().union(*map(processes_in, self.places))
 
     @property
     def _freezer(self) -> tuple[Path, int] | None:
@@ -104,7 +111,11 @@ class Group:
     def _set_freezer(self, word: int) -> None:
         assert self._freezer is not None
         path, version = self._freezer
-        (path / FREEZE[version][0]).write_text(FREEZE[version][word])
+        try:
+            (path / FREEZE[version][0]).write_text(FREEZE[version][word])
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):  # it was removed meanwhile
+                raise
 
     def remove(self) -> list[Path]:
         """Remove the directories.
@@ -172,11 +183,20 @@ class ControlGroups:
     """The control groups of one volunteer.
 
     :param tag: names this volunteer among all on the host.
+    :param others: tells of groups that somebody else makes and removes, and that all our processes
+        have to be in; asked by `find`.
     """
 
-    def __init__(self, tag: str, hierarchies: tuple[Hierarchy, ...] = ()) -> None:
+    def __init__(
+        self,
+        tag: str,
+        hierarchies: tuple[Hierarchy, ...] = (),
+        others: Callable[[], tuple[Path, ...]] = tuple,
+    ) -> None:
         self._name = f"syndicate-{tag}"
         self._hierarchies = hierarchies
+        self._tell_others = others
+        self._others: tuple[Path, ...] = ()
 
     @property
     def controllers(self) -> frozenset[str]:
@@ -188,12 +208,18 @@ class ControlGroups:
 
         :returns: sentences on what is missing.
         """
-        self._hierarchies, remarks = find(self._name)
+        others = self._tell_others()
+        self._hierarchies, remarks = find(self._name, others)
+        # Who is in a group is in those around it too.
+        homes = [hierarchy.home for hierarchy in self._hierarchies]
+        self._others = tuple(
+            group for group in others if not any(home.is_relative_to(group) for home in homes)
+        )
         return remarks
 
     def make(self) -> Group:
         """Make the groups of a launcher, without any caps."""
-        group = Group()
+        group = Group(others=self._others)
         name = os.urandom(6).hex()
         for hierarchy in self._hierarchies:
             (hierarchy.home / name).mkdir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +47,9 @@ class ChrootSandbox:
         any, nor may anybody else use them.
     :param mode: ``root``, ``user`` or ``auto``: root if it works, else user namespaces.
     :param resolv_conf: a file that jobs get as their ``/etc/resolv.conf``.
+    :param groups: tells of control groups that somebody else makes and removes, and that all
+        processes of jobs are to be in from their first moment on, or in groups within them;
+        asked once, by the probe.
     """
 
     def __init__(
@@ -56,10 +60,11 @@ class ChrootSandbox:
         uids: tuple[int, int],
         mode: str = "auto",
         resolv_conf: Path | None = None,
+        groups: Callable[[], tuple[Path, ...]] = tuple,
     ) -> None:
         if not _PLAIN_NAME.fullmatch(name):
             raise SandboxFailed(f"The volunteer's name {name!r} cannot be part of a file's name.")
-        self._host = Host.at(reactor, state, name, uids, resolv_conf)
+        self._host = Host.at(reactor, state, name, uids, resolv_conf, groups)
         self._modes: tuple[Literal["root", "user"], ...]
         if mode == "auto":
             self._modes = ("root", "user") if os.geteuid() == 0 else ("user",)
@@ -159,12 +164,13 @@ class ChrootSandbox:
         removed = 0
         for _ in range(200):
             groups = host.old_groups()
-            pids = leftovers.thawed_in(groups)
+            pids = leftovers.processes_in(groups)
             if os.geteuid() == 0:
                 pids |= leftovers.strays(host.uids.all, host.state)
             if not pids:
                 break
             removed += leftovers.kill_all(pids)
+            leftovers.thaw(pids)
             await deferLater(host.reactor, 0.02)
         else:
             raise NotClean(f"Processes of an earlier job do not die: {sorted(pids)}.")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import struct
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from twisted.internet.utils import getProcessOutputAndValue
 
@@ -26,6 +27,25 @@ _MARGIN = 32 << 20
 _TEMPLATES = 4
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FEATURES = "^has_journal,^resize_inode,extent,sparse_super,uninit_bg"
+
+
+#: Where the superblock of ext4 begins, its size up to what we want to know, and its mark.
+_SUPERBLOCK_AT = 1024
+_SUPERBLOCK = struct.Struct("<I12xI24xI4xH2xH26xI")
+_MAGIC = 0xEF53
+
+
+class _Superblock(NamedTuple):
+    """What is read of it."""
+
+    inodes: int
+    free_inodes: int
+    #: When it was mounted last, in seconds since 1970, and how often it was.
+    mounted: int
+    mounts: int
+    magic: int
+    #: The first number that is not the file system's own, which ``lost+found`` gets.
+    first_inode: int
 
 
 class Disks:
@@ -61,6 +81,20 @@ class Disks:
                 f"job's machine may fill {say_size(size)}. Free some, or submit with a smaller "
                 "disk limit."
             )
+
+    @staticmethod
+    def is_untouched(image: Path) -> bool:
+        """Whether a disk is as it was made: its file system was never mounted, and has no files and
+        directories but its own. It is read as it lies there; nothing may have it mounted.
+        """
+        with open(image, "rb") as file:
+            file.seek(_SUPERBLOCK_AT)
+            block = _Superblock(*_SUPERBLOCK.unpack(file.read(_SUPERBLOCK.size)))
+        return (
+            block.magic == _MAGIC
+            and block.mounted == block.mounts == 0
+            and block.inodes - block.free_inodes == block.first_inode
+        )
 
     async def make(self, place: Path, size: int) -> Path | None:
         """Make a fresh disk: the image ``place.img``, or the empty directory ``place``.

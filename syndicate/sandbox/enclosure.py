@@ -21,7 +21,6 @@ from syndicate.sandbox.orders import CollectOrder, LookOrder, Place, RunOrder
 from syndicate.sandbox.run import Run
 from syndicate.sandbox.skeleton import make_identity
 from syndicate.sandbox.sources import Tree
-from syndicate.sandbox.uids import descendants_of
 
 #: What every program finds in its environment unless the caller says otherwise.
 ENVIRONMENT = {
@@ -53,6 +52,7 @@ class Enclosure:
     tree: Tree | None = None
     _image: Path | None = None
     _run: Run | None = None
+    _starts: int = 0
     #: The control groups of its runs so far.
     _groups: list[Path] = attrs.field(factory=list)
     _destroyed: bool = False
@@ -100,25 +100,23 @@ class Enclosure:
         await self._lock.acquire()
         try:
             self._check_idle()
-            run = Run(self._host.reactor, self.plot.limits, output, self._census, self._over)
+            run = Run(self._host.reactor, self.plot.limits, output, self._over)
             run.begin(self._host.launchers, self._run_order(argv, env))
             self._run = run
             self._groups += run.groups
+            self._starts += 1
         finally:
             self._lock.release()
-        return await run.executed
+        await run.executed
+        if self._starts > 1:  # who kills and revives may go on so; not all machines of a job do
+            self._host.launchers.hasten()
+        return run
 
     def _check_idle(self) -> None:
         if self._doomed:
             raise Conflict(f"The place of {self.plot.key} is being removed.")
         if self._run is not None:
             raise Conflict(f"A program still runs in the place of {self.plot.key}; kill it first.")
-
-    def _census(self, init: int | None) -> set[int]:
-        """The processes of the job that live."""
-        if self._host.mode == "root":
-            return leftovers.strays({self._uid}, self._host.state) - {init}
-        return descendants_of(init) if init else set()
 
     def _over(self) -> None:
         self._run = None
@@ -200,8 +198,10 @@ class Enclosure:
         try:
             self._check_idle()
             place = self._place([], furnished=False)
-            if not place["image"]:
+            if not self._image:
                 return await self._host.in_thread(count, place["disk"])
+            if self._host.disks.is_untouched(self._image):
+                return 0
             identity = self._host.identity(self._uid)
             order: LookOrder = {"action": "look", "identity": identity, "place": place}
             return (await self._host.launchers.perform(order)).numbers[0]

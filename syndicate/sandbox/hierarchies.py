@@ -7,7 +7,7 @@ version first, then in the first. What is found is tried, as being shown is not 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,9 +46,11 @@ class Mount(NamedTuple):
     controllers: frozenset[str]
 
 
-def find(name: str) -> tuple[tuple[Hierarchy, ...], list[str]]:
+def find(name: str, around: Collection[Path] = ()) -> tuple[tuple[Hierarchy, ...], list[str]]:
     """Make a volunteer's directory of that name wherever a controller can be used.
 
+    :param around: groups of others that all processes are to be in. In the second version each
+        process is in one group only, and in those around that: so ours is made in theirs.
     :returns: what was found, and sentences on what is missing.
     """
     found: dict[Path, Hierarchy] = {}
@@ -56,7 +58,7 @@ def find(name: str) -> tuple[tuple[Hierarchy, ...], list[str]]:
     mounted = sorted(mounts(), key=lambda mount: -mount.version)
     for controller in (*CAPS, FREEZER):
         problems = []
-        for home, version in _homes(mounted, controller, name):
+        for home, version in _homes(mounted, controller, name, around):
             try:
                 _try(home, version, controller)
             except OSError as error:
@@ -111,10 +113,16 @@ def apply(path: Path, hierarchy: Hierarchy, limits: Limits) -> None:
             (path / name).write_text(str(value))
 
 
-def _homes(mounted: list[Mount], controller: str, name: str) -> Iterator[tuple[Path, int]]:
+def _homes(
+    mounted: list[Mount], controller: str, name: str, around: Collection[Path]
+) -> Iterator[tuple[Path, int]]:
     """Where the volunteer's directory could be, the best place first."""
     for mount in mounted:
         if controller not in mount.controllers:
+            continue
+        theirs = [group for group in around if group.is_relative_to(mount.point)]
+        if theirs:
+            yield theirs[0] / name, mount.version
             continue
         if mount.version == 2 and (base := _given(mount, name)):
             yield base / name, 2
@@ -169,6 +177,8 @@ def _try(home: Path, version: int, controller: str) -> None:
 
 
 def _pass_on(group: Path, controller: str) -> None:
+    if controller not in (group / "cgroup.controllers").read_text().split():
+        _pass_on(group.parent, controller)  # at the latest above the root there is no such file
     control = group / "cgroup.subtree_control"
     if controller not in control.read_text().split():
         control.write_text(f"+{controller}")

@@ -64,10 +64,11 @@ class Host:
         name: str,
         uids: tuple[int, int],
         resolv_conf: Path | None,
+        other_groups: Callable[[], tuple[Path, ...]],
     ) -> Host:
         """Lay out the state directory."""
         state = state.resolve()
-        groups = ControlGroups(tag_of(name, state))
+        groups = ControlGroups(tag_of(name, state), others=other_groups)
         launchers = Launchers(reactor, groups)
         return cls(
             reactor=reactor,

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from syndicate.sandbox.cgroups import Group
 from syndicate.sandbox.confine.channel import CHANNEL
 from syndicate.sandbox.orders import Order
-from syndicate.sandbox.uids import alive
+from syndicate.sandbox.uids import alive, descendants_of
 
 #: Seconds that a launcher has to obey SIGTERM before it gets SIGKILL.
 PATIENCE = 2.0
@@ -81,11 +81,6 @@ class Launcher(ProcessProtocol):
         self._gone = False
 
     @property
-    def init(self) -> int | None:
-        """The first process in the namespace of what it runs, while there is one."""
-        return None if self._gone else self._init
-
-    @property
     def _process(self) -> IProcessTransport:
         assert self.transport is not None
         return self.transport
@@ -104,6 +99,15 @@ class Launcher(ProcessProtocol):
             self.group.kill()
         self._signal("TERM")
         self._escalation = self._reactor.callLater(PATIENCE, self._force)
+
+    def processes(self) -> frozenset[int]:
+        """The processes that it runs and that live, by their numbers on the host; neither itself
+        nor the first one of their namespace.
+        """
+        own = {self._process.pid, self._init}
+        if self.group.places:
+            return self.group.processes() - own
+        return frozenset(descendants_of(self._init) if self._init and not self._gone else ())
 
     def mute(self) -> None:
         """Hear nothing more of what the program prints."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -9,9 +10,9 @@ import signal
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from syndicate.sandbox.cgroups import processes_in
+from syndicate.sandbox import cgroups
 from syndicate.sandbox.confine import syscalls
-from syndicate.sandbox.hierarchies import FREEZE
+from syndicate.sandbox.hierarchies import FREEZE, FREEZER, mounts
 from syndicate.sandbox.uids import alive, processes_of
 
 _LOOP_CLR_FD = 0x4C01
@@ -95,14 +96,31 @@ def detach_loops(directory: Path) -> int:
     return len(devices)
 
 
-def thawed_in(groups: Iterable[Path]) -> set[int]:
-    """The processes in control groups, without ourselves; what was frozen goes on, as it may have
-    to before it can die.
+def processes_in(groups: Iterable[Path]) -> set[int]:
+    """The processes in control groups, without ourselves."""
+    return set().union(*map(cgroups.processes_in, groups)) - {os.getpid()}
+
+
+def thaw(pids: Iterable[int]) -> None:
+    """Let those processes of jobs go on that are frozen. In the first version of control groups
+    what was killed while it is frozen dies only then, and before it does anything else.
     """
-    found: set[int] = set()
-    for path in groups:
-        found |= processes_in(path)
-        for name, _, thaw in FREEZE.values():
-            if (path / name).exists():
-                (path / name).write_text(thaw)
-    return found - {os.getpid()}
+    freezers = [mount for mount in mounts() if mount.version == 1 and FREEZER in mount.controllers]
+    for path in {path for pid in pids for path in _freezer_groups(pid)}:
+        for mount in freezers:
+            group = mount.point / os.path.relpath(path, mount.shown)
+            with contextlib.suppress(FileNotFoundError):
+                name, _, go_on = FREEZE[1]
+                (group / name).write_text(go_on)
+
+
+def _freezer_groups(pid: int) -> Iterator[str]:
+    """The group of ours that a process can be frozen by, if there is one."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if FREEZER in controllers.split(",") and "/syndicate-" in path:
+            yield path

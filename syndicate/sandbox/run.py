@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from syndicate.domain.errors import SandboxFailed
 from syndicate.domain.job import Limits
-from syndicate.sandbox.cgroups import OomWatch
+from syndicate.sandbox.cgroups import Group, OomWatch
 from syndicate.sandbox.interface import Exit, IRun, Output
 from syndicate.sandbox.launching import End, IHostReactor, Launcher
 from syndicate.sandbox.orders import RunOrder
@@ -20,14 +20,13 @@ from syndicate.sandbox.spares import Launchers, failure_of
 
 #: Seconds that freezing may take, and between two looks whether it is done.
 _FREEZING = 5.0
-_LOOK = 0.005
+_LOOK = 0.002
 
 
 @implementer(IRun)
 class Run:
     """A run is an errand of a launcher.
 
-    :param census: finds the processes that run as the job's user, without the given one.
     :param when_over: called at the end, before anybody who waits.
     """
 
@@ -36,13 +35,11 @@ class Run:
         reactor: IHostReactor,
         limits: Limits,
         output: Output,
-        census: Callable[[int | None], set[int]],
         when_over: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._limits = limits
         self._output = output
-        self._census = census
         self._when_over = when_over
         self._launcher: Launcher | None = None
         self._room = limits.output
@@ -81,39 +78,57 @@ class Run:
         return self.wait()
 
     def processes(self) -> list[int]:
-        return sorted(self._census(self._launcher.init if self._launcher else None))
+        return sorted(self._launcher.processes()) if self._launcher else []
 
     def pause(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._pause())
 
     async def _pause(self) -> None:
-        if self._exit is not None or self._launcher is None:
-            return
-        group = self._launcher.group
+        group = self._group
+        if group is None or self._kill_wanted or self._limit:
+            return  # what is frozen while it is being killed might not die
         if not group.can_freeze:
             raise SandboxFailed(
                 "Programs cannot be paused on this host: there is no freezer among its control "
                 "groups that the volunteer may use."
             )
         group.freeze()
-        end = self._reactor.seconds() + _FREEZING
-        while group.frozen and not group.stands_still():
-            if self._reactor.seconds() > end:
-                group.thaw()
-                raise SandboxFailed(f"The program did not stand still within {_FREEZING:g} s.")
-            await deferLater(self._reactor, _LOOK)
+        # Whoever kills or resumes it meanwhile has thawed it.
+        await self._look_until(lambda: group.stands_still() or not group.frozen, group.freeze)
+        if group.frozen and not group.stands_still() and self._exit is None:
+            group.thaw()
+            raise SandboxFailed(f"The program did not stand still within {_FREEZING:g} s.")
 
     def resume(self) -> Deferred[None]:
-        if self._exit is None and self._launcher and self._launcher.group.frozen:
-            self._launcher.group.thaw()
-        return succeed(None)
+        return Deferred.fromCoroutine(self._resume())
+
+    async def _resume(self) -> None:
+        group = self._group
+        if group is not None:
+            group.thaw()
+            await self._look_until(lambda: group.frozen or not group.stands_still())
+
+    async def _look_until(
+        self, settled: Callable[[], bool], again: Callable[[], None] | None = None
+    ) -> None:
+        """Wait until it is so, the run has ended, or it takes too long.
+
+        :param again: what to do before every further look.
+        """
+        end = self._reactor.seconds() + _FREEZING
+        while self._exit is None and not settled() and self._reactor.seconds() < end:
+            await deferLater(self._reactor, _LOOK)
+            if again and not settled():
+                again()
 
     def paused(self) -> bool:
-        return (
-            self._exit is None
-            and self._launcher is not None
-            and (self._launcher.group.stands_still())
-        )
+        group = self._group
+        return group is not None and group.stands_still()
+
+    @property
+    def _group(self) -> Group | None:
+        """The control groups that it lives in, while it does."""
+        return self._launcher.group if self._launcher and self._exit is None else None
 
     def wait(self) -> Deferred[Exit]:
         waiter: Deferred[Exit] = Deferred(self._waiters.remove)
@@ -131,13 +146,17 @@ class Run:
 
     def reported(self, words: list[str]) -> None:
         if words[0] == "executed":
-            self._wall = self._reactor.callLater(self._limits.wall, self.overstep, "wall")
-            self.executed.callback(self)
+            self._has_begun()
         elif words[0] == "ended":
             number = int(words[2])
             self._said = Exit(code=number) if words[1] == "code" else Exit(signal=number)
         else:
             self._problem = words
+
+    def _has_begun(self) -> None:
+        if not self.executed.called:
+            self._wall = self._reactor.callLater(self._limits.wall, self.overstep, "wall")
+            self.executed.callback(self)
 
     def printed(self, stream: int, data: bytes) -> None:
         fits = data[: self._room]
@@ -145,6 +164,7 @@ class Run:
         if fits:
             self._output(stream, fits)
         if len(fits) < len(data):
+            self._has_begun()  # it can print faster than its start is reported
             self.overstep("output")
             if self._launcher:
                 self._launcher.mute()

@@ -165,7 +165,7 @@ def make_identity(
     for name, text in files.items():
         (place / "etc" / name).write_text(text)
     for point in mount_points:
-        (place / point.lstrip("/")).mkdir(parents=True)
+        (place / point.lstrip("/")).mkdir(parents=True, exist_ok=True)
     if owned:
         for directory, _, names in os.walk(place):
             for path in (directory, *(os.path.join(directory, name) for name in names)):

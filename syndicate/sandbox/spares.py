@@ -35,6 +35,8 @@ _COMMAND = (sys.executable, "-I", "-S", "-X", "utf8", str(Path(__file__).with_na
 _PIPES: Mapping[int, int | str] = {0: "w", 1: "r", 2: "r", CHANNEL: "r"}
 #: Seconds after the last use of a launcher until others are started in its place.
 PAUSE = 0.5
+#: The same where the next use may be near.
+SHORT_PAUSE = 0.05
 
 
 @attrs.frozen
@@ -88,6 +90,11 @@ class Launchers:
         else:
             self._refill = self._reactor.callLater(PAUSE, self._warm_again)
         return launcher
+
+    def hasten(self) -> None:
+        """Start others in the place of those used sooner than usual."""
+        if self._refill and self._refill.active():
+            self._refill.reset(SHORT_PAUSE)
 
     def perform(self, order: Order, seconds: float = 600.0) -> Deferred[Done]:
         """Send a launcher on an errand that ends with a result.

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.client.interface import IHandle
-from syndicate.domain.errors import Conflict, NotClean, SyndicateError
+from syndicate.domain.errors import Conflict, NotClean, SyndicateError, Unsupported
 from syndicate.network.interface import IGuard, INetworkFaults
 from syndicate.once import Once
 from syndicate.sandbox.interface import Exit, IEnclosure, IRun, ISandbox, Plot
@@ -59,6 +59,8 @@ class Bench:
     #: Brings a client's request to the manager, while there is a link.
     ask: Callable[[Ask], Deferred[Any]]
     network: INetworkFaults
+    #: Whether packets can be guarded on this host.
+    guarded: bool
     #: Opens the door of a client: its directory, the user that may use it, what is behind it.
     make_door: Callable[[Path, int, IHandle], Door]
     #: Where doors are, and what else clients find beside them; each machine's is below it.
@@ -154,7 +156,7 @@ class PartInHand:
         )
         if order.client:
             self._door_place.mkdir(mode=0o711, parents=True, exist_ok=True)
-        if order.hurtful:
+        if order.hurtful and bench.guarded:
             self.guard()
         enclosure = await bench.sandbox.prepare(plot)
         self._enclosure = enclosure
@@ -314,6 +316,8 @@ class PartInHand:
         if self._guard is not None:
             try:
                 await (await self._guard.follow()).close()
+            except Unsupported:
+                pass  # Nothing was ever in force.
             except SyndicateError as error:
                 problems.append(str(error))
         if self._enclosure is not None:

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.client.interface import IHandle
 from syndicate.domain.errors import Conflict, Fenced, NotClean, SyndicateError, Unavailable
+from syndicate.domain.fault import ON_LINKS
 from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import INetworkFaults, NetworkFacts
 from syndicate.sandbox.interface import ISandbox, SandboxFacts
@@ -209,6 +210,7 @@ class Volunteer(Service):
             self._report,
             self._ask,
             self._network,
+            bool(self._known and set(self._known.faults) & {kind.value for kind in ON_LINKS}),
             self._make_door,
             self._spool.with_name("doors"),
             self._timeline,

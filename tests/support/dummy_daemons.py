@@ -54,4 +54,4 @@ class Sleepers:
 
 if __name__ == "__main__":
     place, name, point = sys.argv[1:]
-    Lab(name, Path(place), daemons=Sleepers(point)).up(3)
+    Lab(name, Path(place), daemons=Sleepers(point)).up(8)

@@ -152,6 +152,9 @@ class FakeManager:
         self.events: dict[int, list[Record]] = {}
         self.lines: dict[int, list[Record]] = {}
         self.files: dict[int, dict[str, bytes]] = {}
+        self.faults: dict[int, list[Record]] = {}
+        #: Lines of CSV, without the first.
+        self.samples: dict[int, list[str]] = {}
         self.volunteers: list[Record] = []
         self.blobs: dict[str, bytearray] = {}
         self.whole: set[str] = set()
@@ -387,6 +390,11 @@ class _Handler(BaseHTTPRequestHandler):
                 files = self.fake.files.get(number, {})
                 listed = [{"path": path, "size": len(data)} for path, data in files.items()]
                 self._answer(200, {"files": listed})
+            case ["faults"]:
+                self._answer(200, {"faults": self.fake.faults.get(number, [])})
+            case ["samples"]:
+                rows = ["attempt,machine,t,op,ms,ok", *self.fake.samples.get(number, [])]
+                self._stream([f"{row}\n".encode() for row in rows])
             case ["files", *path]:
                 data = self.fake.files[number]["/".join(path)]
                 self._stream([data[:1], data[1:]])

@@ -11,12 +11,12 @@ from twisted.internet.task import react
 
 from syndicate.domain.errors import SandboxFailed
 from syndicate.sandbox.chroot import ChrootSandbox
-from tests.support.sandboxes import Kit
+from tests.support.sandboxes import Kit, uids
 
 
 async def _main(reactor: Any, state: str) -> None:
     directory = Path(state)
-    sandbox = ChrootSandbox(reactor, directory / "state", "probe", (41500, 41509))
+    sandbox = ChrootSandbox(reactor, directory / "state", "probe", uids(50))
     kit = Kit(sandbox, directory)
     try:
         facts = await sandbox.probe()

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.task import deferLater
 
 from syndicate.domain.job import Limits
+from syndicate.sandbox import hierarchies
 from syndicate.sandbox.interface import Exit, Plot
 from syndicate.sandbox.memory import MemoryRun
 from tests.support.tarballs import source
 
+#: A number of this test run's own: of seconds to sleep, and to tell its user ids from others'. The
+#: daemons that a test starts inherit it.
+NAP = os.environ.setdefault("SYNDICATE_TEST_NAP", str(1_000_000 + os.getpid()))
 MAKEFILE = "master:\n\techo made\nslave:\n"
+
+
+def uids(offset: int) -> tuple[int, int]:
+    """Ten user ids that no other test, and no other test run on this host, uses."""
+    first = 1_000_000 + int(NAP) % 1_000_000 * 100 + offset
+    return first, first + 9
 
 
 def the_reactor() -> Any:
@@ -116,7 +128,7 @@ class Kit:
 
 
 def sleepers() -> list[str]:
-    """The processes that sleep for 601 or 602 seconds, as those of tests do."""
+    """The processes of this test run that sleep for `NAP` seconds, wherever they are."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -124,6 +136,21 @@ def sleepers() -> list[str]:
                 words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if words[:2] in ([b"sleep", b"601"], [b"sleep", b"602"]):
+            if words[:2] == [b"sleep", NAP.encode()]:
                 found.append(name)
     return found
+
+
+def only_first_version(patch: Callable[[str, object], object]) -> None:
+    """Hide the control groups of the second version from the sandboxes to come.
+
+    :param patch: sets an attribute of `syndicate.sandbox.hierarchies`.
+    """
+    first = [mount for mount in hierarchies.mounts() if mount.version == 1]
+    patch("mounts", lambda: iter(first))
+
+
+async def until(what: Callable[[], object]) -> None:
+    """Wait for what is about to be."""
+    while not what():
+        await deferLater(the_reactor(), 0.01)

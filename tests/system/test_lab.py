@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 from syndicate.domain.errors import Conflict, Invalid, NotFound, Timeout, Unavailable
 from syndicate.lab import leftovers, neighbours, network, processes, state
 from syndicate.lab.cluster import Lab
-from syndicate.lab.lock import exclusive
+from syndicate.lab.lock import exclusive, whole_machine
 from syndicate.lab.processes import Spaces
 from tests.support.dummy_daemons import POINTS, Sleepers
 
@@ -202,13 +203,24 @@ def test_a_lab_whose_files_are_gone_is_taken_away_by_the_next(make: Make) -> Non
         other.down()
 
 
+def test_what_has_lost_its_bridge_is_taken_away_by_the_next(make: Make) -> None:
+    lost = make("lost")
+    lost.up(1)
+    index = lost.description.index
+    subprocess.run(["ip", "link", "del", f"syn-{index}"], check=True)
+    other = make("other")
+    other.up(1)
+    assert other.description.index == index
+    assert not any(each.runs for each in lost.status())
+
+
 def test_a_lab_of_before_the_machine_restarted_is_not_up_and_comes_up_again(make: Make) -> None:
     lab = make()
     lab.up(1)
     description = lab.description
     # As it is after a restart: the files are there, and nothing else.
     processes.end([processes.Identity(h.pid or 0, h.began or 0) for h in lab.hosts.values()], 1)
-    with network.machine_lock():
+    with whole_machine():
         leftovers.sweep(leftovers.claims_of(lab.directory)[0])
     description.boot = "another boot"
     state.write(lab.directory, description)
@@ -363,20 +375,54 @@ def test_two_commands_do_not_work_on_a_lab_at_once(tmp_path: Path) -> None:
     assert said == ["Another command works on the lab; waiting for it."]
 
 
-def test_who_is_not_root_and_has_no_sudo_is_told_what_to_do(tmp_path: Path) -> None:
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """One that other users may look into, as they may not into pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def lab_up_as_nobody(directory: Path) -> subprocess.CompletedProcess[str]:
+    """``syndicate lab up`` of somebody with nothing on his path but what is in the directory."""
     script = (
         "import os, sys; from syndicate.cli.main import run; import syndicate.cli.verbs.lab;"
-        "import click.types, syndicate.lab.root;"
         "os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534);"
-        "sys.exit(run(['lab', 'up']))"
+        "sys.argv[1:] = ['lab', 'up', '-n', '2']; sys.exit(run(sys.argv[1:]))"
     )
-    ended = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "PATH": str(tmp_path), "SYNDICATE_LAB_STATE": str(tmp_path)},
+        env={**os.environ, "PATH": str(directory), "SYNDICATE_LAB_STATE": "/his/labs"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ended.returncode == 4
+
+
+def test_who_is_not_root_and_has_no_sudo_is_told_what_to_do(open_directory: Path) -> None:
+    ended = lab_up_as_nobody(open_directory)
+    assert (ended.returncode, ended.stdout) == (4, "")
     assert "A lab needs root" in ended.stderr
-    assert ended.stdout == ""
+
+
+def test_who_is_not_root_becomes_it_by_sudo_and_keeps_his_directory(open_directory: Path) -> None:
+    sudo = open_directory / "sudo"
+    sudo.write_text('#!/bin/sh\necho "$@"\n')
+    sudo.chmod(0o755)
+    ended = lab_up_as_nobody(open_directory)
+    assert ended.returncode == 0, ended
+    assert ended.stdout.startswith("-- env SYNDICATE_LAB_STATE=/his/labs PATH=")
+    assert ended.stdout.endswith("-m syndicate.cli lab up -n 2\n")
+
+
+def test_what_sudo_brought_up_can_be_read_by_who_called_it_and_by_nobody_else(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_UID", "65534")
+    monkeypatch.setenv("SUDO_GID", "65534")
+    lab = make()
+    lab.up(1)
+    for path, mode in ((lab.directory, 0o700), (lab.directory / "lab.json", 0o600)):
+        about = path.stat()
+        assert (about.st_uid, about.st_mode & 0o777) == (65534, mode)
+    assert (lab.directory / "v1").stat().st_uid == 0

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from syndicate.sandbox.host import tag_of
 from syndicate.sandbox.interface import Exit
 from syndicate.sandbox.leftovers import loops_below, mounts_below
 from tests.support.sandbox_daemon import UIDS
-from tests.support.sandboxes import Kit, sleepers, the_reactor
+from tests.support.sandboxes import NAP, Kit, sleepers, the_reactor, until
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.system, pytest.mark.deadline(30)]
 
@@ -35,14 +35,14 @@ class Daemon(ProcessProtocol):
     """The other end of `tests.support.sandbox_daemon`."""
 
     def __init__(self) -> None:
+        self.said = b""
         self.up: Deferred[None] = Deferred()
         self.down: Deferred[None] = Deferred()
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        if data == b"up\n":
+        self.said += data  # in any pieces
+        if not self.up.called and self.said.endswith(b"up\n"):
             self.up.callback(None)
-        else:
-            print(data.decode())
 
     def processEnded(self, reason: Failure) -> None:
         if not self.up.called:
@@ -50,10 +50,12 @@ class Daemon(ProcessProtocol):
         self.down.callback(None)
 
 
-async def start(directory: Path, mode: str = "root") -> tuple[IProcessTransport, Daemon]:
+async def start(
+    directory: Path, mode: str = "root", *words: str
+) -> tuple[IProcessTransport, Daemon]:
     """A daemon with a job that runs."""
     daemon = Daemon()
-    argv = [sys.executable, "-m", "tests.support.sandbox_daemon", str(directory), mode]
+    argv = [sys.executable, "-m", "tests.support.sandbox_daemon", str(directory), mode, *words]
     process = the_reactor().spawnProcess(
         daemon, argv[0], argv, env=dict(os.environ), path=str(REPOSITORY)
     )
@@ -61,11 +63,9 @@ async def start(directory: Path, mode: str = "root") -> tuple[IProcessTransport,
     return process, daemon
 
 
-async def until_none(what: object) -> None:
+async def until_none(what: Callable[[], object]) -> None:
     """Wait for what is ending."""
-    assert callable(what)
-    while what():
-        await deferLater(the_reactor(), 0.01)
+    await until(lambda: not what())
 
 
 def launchers(daemon: int) -> list[str]:
@@ -84,7 +84,7 @@ def launchers(daemon: int) -> list[str]:
 def sleeper_of(uid: int) -> subprocess.Popen[bytes]:
     """A process of that user, outside of any sandbox."""
     become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-    return subprocess.Popen([*become, "sleep", "601"])
+    return subprocess.Popen([*become, "sleep", NAP])
 
 
 def groups_below(state: Path) -> list[Path]:
@@ -105,7 +105,7 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
 async def test_a_daemon_killed_takes_its_jobs_along(tmp_path: Path, kit: Kit, mode: str) -> None:
     process, daemon = await start(tmp_path, mode)
     number = process.pid
-    assert len(sleepers()) == 3
+    await until(lambda: len(sleepers()) == 3)
     assert len(launchers(number)) >= 2
     process.signalProcess("KILL")
     await daemon.down
@@ -124,16 +124,35 @@ async def test_a_daemon_killed_takes_its_jobs_along(tmp_path: Path, kit: Kit, mo
     assert await kit.run(await kit.prepare(), ("exit", 3)) == Exit(code=3)
 
 
+@pytest.mark.parametrize("version", ["first", "second"])
+@pytest_twisted.ensureDeferred
+async def test_the_jobs_that_a_killed_daemon_had_paused_are_swept(
+    tmp_path: Path, kit: Kit, version: str
+) -> None:
+    process, daemon = await start(tmp_path, "root", "paused", version)
+    process.signalProcess("KILL")
+    await daemon.down
+    if version == "first":  # where what is frozen cannot die
+        assert len(sleepers()) == 3
+    assert await kit.sandbox.sweep() >= 2
+    assert sleepers() == []
+    assert groups_below(tmp_path / "state") == []
+    assert mounts_below(tmp_path) == []
+    assert list(loops_below(tmp_path)) == []
+    assert await kit.sandbox.sweep() == 0
+    assert await kit.run(await kit.prepare(), ("exit", 3)) == Exit(code=3)
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_launcher_killed_ends_its_run_and_no_process_is_left(kit: Kit) -> None:
     enclosure = await kit.prepare()
-    script = "setsid sh -c 'exec >/dev/null 2>&1; sleep 601 & sleep 601' & exec sleep 602"
+    nap = f"exec >/dev/null 2>&1; sleep {NAP} & sleep {NAP}"
+    script = f"setsid sh -c '{nap}' & exec sleep {NAP}"
     run = await enclosure.start(["sh", "-c", script], {}, kit.take)
-    parents = {_parent(_parent(int(pid))) for pid in sleepers()} & set(
-        map(int, launchers(os.getpid()))
-    )
-    for pid in parents:
-        os.kill(pid, signal.SIGKILL)
+    await until(lambda: len(sleepers()) == 3)
+    grandparents = {_parent(_parent(int(pid))) for pid in sleepers()}
+    (launcher,) = grandparents & set(map(int, launchers(os.getpid())))
+    os.kill(launcher, signal.SIGKILL)
     assert await run.wait() == Exit(signal=9)
     assert sleepers() == []
     await enclosure.destroy()
@@ -148,12 +167,13 @@ async def test_sweeping_leaves_the_neighbours_alone(tmp_path: Path, kit: Kit) ->
     # The same name and even the same user ids, as two labs on one host may have.
     neighbour = Kit(ChrootSandbox(the_reactor(), tmp_path / "other", "doomed", UIDS), tmp_path)
     enclosure = await neighbour.prepare()
-    run = await enclosure.start(["sleep", "601"], {}, neighbour.take)
+    run = await enclosure.start(["sleep", NAP], {}, neighbour.take)
     try:
         assert await kit.sandbox.sweep() == 0
-        assert len(sleepers()) == 1
+        await until(lambda: len(sleepers()) == 1)
         mine = await kit.prepare()
-        assert await kit.shell(mine, "id -u") == f"{UIDS[0] + 1}\n"
+        assert await kit.shell(mine, "id -u") == f"{mine.uid}\n"
+        assert mine.uid != enclosure.uid
         await mine.destroy()
         assert len(sleepers()) == 1
         assert await run.kill() == Exit(signal=9, killed=True)
@@ -164,8 +184,7 @@ async def test_sweeping_leaves_the_neighbours_alone(tmp_path: Path, kit: Kit) ->
 @pytest_twisted.ensureDeferred
 async def test_stray_processes_of_the_volunteers_users_are_swept(kit: Kit) -> None:
     with sleeper_of(UIDS[1]) as stray:
-        while len(sleepers()) != 1:
-            await deferLater(the_reactor(), 0.01)
+        await until(lambda: len(sleepers()) == 1)
         assert await kit.sandbox.sweep() == 1
         assert stray.wait() == -signal.SIGKILL
 
@@ -197,8 +216,7 @@ async def test_what_cannot_be_removed_is_told_and_removed_later(kit: Kit, tmp_pa
 async def test_a_process_that_escaped_would_be_found(kit: Kit) -> None:
     enclosure = await kit.prepare()
     with sleeper_of(UIDS[0]) as escaped:
-        while len(sleepers()) != 1:
-            await deferLater(the_reactor(), 0.01)
+        await until(lambda: len(sleepers()) == 1)
         destroying = enclosure.destroy()
         await deferLater(the_reactor(), 0.3)
         assert not destroying.called

@@ -12,7 +12,7 @@ import pytest_twisted
 
 from syndicate.domain.job import Limits
 from syndicate.sandbox.chroot import ChrootSandbox
-from tests.support.sandboxes import Kit, the_reactor
+from tests.support.sandboxes import Kit, the_reactor, uids
 from tests.support.tarballs import source
 
 pytestmark = pytest.mark.system
@@ -79,9 +79,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kit(request: pytest.FixtureRequest, directory: Path) -> Iterator[Kit]:
     """A sandbox of either mode."""
     state = directory / request.param
-    kit = Kit(
-        ChrootSandbox(the_reactor(), state, "tools", (41200, 41209), request.param), directory
-    )
+    kit = Kit(ChrootSandbox(the_reactor(), state, "tools", uids(20), request.param), directory)
     pytest_twisted.blockon(kit.sandbox.probe())
     yield kit
     pytest_twisted.blockon(kit.sandbox.close())

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sandboxes import NAP, uids
+
 pytestmark = [pytest.mark.needs_root, pytest.mark.system, pytest.mark.deadline(180)]
 
 REPOSITORY = Path(__file__).parents[2]
-UID = 41400
+UID = uids(40)[0]
 #: Interpreters to try: ours may lie where nobody but root can go.
 PYTHONS = (sys.executable, "/usr/bin/python3")
 USABLE = "import subprocess, sys, pytest, twisted; subprocess.check_call([sys.executable, '-V'])"
@@ -38,6 +40,7 @@ def environment(home: Path) -> dict[str, str]:
         "HOME": str(home),
         "PYTHONPATH": f"{libraries}:{REPOSITORY}",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "SYNDICATE_TEST_NAP": NAP,
     }
 
 
@@ -76,13 +79,13 @@ def test_every_promise_holds_for_an_unprivileged_user(home: Path) -> None:
 
 def test_an_unprivileged_volunteer_says_what_it_cannot_enforce(home: Path) -> None:
     said = run(home, BECOME, ["-m", "tests.support.sandbox_probe", str(home)]).splitlines()
-    assert said == ["user files output pids wall", "41500", "kept", ""]
+    assert said == ["user files output pids wall", str(uids(50)[0]), "kept", ""]
 
 
 def test_one_with_a_root_that_is_none_falls_back_to_a_user_namespace(home: Path) -> None:
     before = [*BECOME, "unshare", "--user", "--map-root-user"]
     said = run(home, before, ["-m", "tests.support.sandbox_probe", str(home)]).splitlines()
-    assert said == ["user files output pids wall", "41500", "kept", ""]
+    assert said == ["user files output pids wall", str(uids(50)[0]), "kept", ""]
 
 
 def test_where_user_namespaces_are_forbidden_it_says_what_to_do(home: Path) -> None:

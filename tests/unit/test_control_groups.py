@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from syndicate.domain.job import Limits
+from syndicate.sandbox import hierarchies
 from syndicate.sandbox.cgroups import ControlGroups, Group
-from syndicate.sandbox.hierarchies import Hierarchy, apply, find
+from syndicate.sandbox.hierarchies import Hierarchy, Mount, apply, find
 
 BOTH = frozenset({"memory", "pids"})
 LIMITS = Limits(memory=100, pids=10)
@@ -119,3 +120,46 @@ def test_the_first_version_freezes_and_thaws_by_words(tmp_path: Path) -> None:
 def test_without_a_freezer_nothing_stands_still() -> None:
     assert not Group().can_freeze
     assert not Group().stands_still()
+
+
+def second_version(place: Path, *groups: str) -> list[Mount]:
+    """A hierarchy with these groups, as files."""
+    for name in ("", *groups):
+        (place / name).mkdir(exist_ok=True)
+        (place / name / "cgroup.controllers").write_text("" if name else "memory pids")
+        (place / name / "cgroup.subtree_control").touch()
+    return [Mount(2, "/", place, frozenset({"memory", "pids", "freezer"}))]
+
+
+def test_what_others_are_to_be_around_of_is_made_within_it(tmp_path: Path) -> None:
+    mounted = second_version(tmp_path, "theirs")
+    found = hierarchies._homes(mounted, "pids", "ours", (tmp_path / "theirs",))
+    assert list(found) == [(tmp_path / "theirs/ours", 2)]
+    elsewhere = hierarchies._homes(mounted, "pids", "ours", (Path("/nowhere/theirs"),))
+    assert (tmp_path / "ours", 2) in list(elsewhere)
+
+
+def test_a_controller_is_passed_on_from_where_it_is(tmp_path: Path) -> None:
+    second_version(tmp_path, "theirs", "theirs/ours")
+    hierarchies._pass_on(tmp_path / "theirs/ours", "memory")
+    for name in ("", "theirs", "theirs/ours"):
+        assert (tmp_path / name / "cgroup.subtree_control").read_text() == "+memory"
+    with pytest.raises(FileNotFoundError):
+        hierarchies._pass_on(tmp_path / "theirs", "no-such")
+
+
+def test_groups_of_others_are_joined_unless_ours_are_within_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "theirs/ours"
+    home.mkdir(parents=True)
+    found = (Hierarchy(2, home, frozenset({"freezer"})),)
+    monkeypatch.setattr("syndicate.sandbox.cgroups.find", lambda name, around: (found, []))
+    theirs, apart = tmp_path / "theirs", tmp_path / "apart"
+    groups = ControlGroups("x", others=lambda: (theirs, apart))
+    groups.find()
+    group = groups.make()
+    (own,) = group.places
+    assert own.parent == home
+    assert group.paths == [str(apart), str(own)]
+    assert group.remove() == []

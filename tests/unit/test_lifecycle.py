@@ -216,12 +216,21 @@ def test_only_finished_is_a_dead_end() -> None:
 
 def test_a_machine_that_was_lost_or_given_back_changes_no_more() -> None:
     life = Life().reserve().ready().run().happen(MachineExited("slave[0]", exit_code=0))
-    for event in (MachineRevived("slave[0]"), MachineLost("slave[0]", "late.")):
+    with pytest.raises(IllegalEvent):
+        life.happen(MachineLost("slave[0]", "late."))
+    life.happen(MachineLost("slave[1]", "gone."))
+    for event in (MachineKilled("slave[1]"), MachineRevived("slave[1]")):
         with pytest.raises(IllegalEvent):
             life.happen(event)
-    life.happen(MachineLost("slave[1]", "gone."))
-    with pytest.raises(IllegalEvent):
-        life.happen(MachineKilled("slave[1]"))
+
+
+def test_what_staff_killed_in_a_job_without_clients_can_be_revived() -> None:
+    life = Life().reserve().ready().run().happen(MachineKilled("slave[0]"))
+    life.happen(MachineRevived("slave[0]"))
+    assert life.now.machine("slave[0]").run == 2
+    for machine in life.now.machines:
+        life.happen(MachineExited(machine.name, exit_code=0))
+    assert life.now.outcome is Outcome.PASSED
 
 
 events = st.one_of(

@@ -49,15 +49,24 @@ def enter(place: Place, identity: Identity) -> None:
     os.chdir(outer)
     syscalls.pivot_root(".", ".")
     syscalls.unmount(".")
-    # Not before: the job may have put links on the way to where they belong, and now there is
-    # nothing of the host that those could lead to.
-    for index, (_, where) in enumerate(place["shares"]):
-        bind(f"/share-{index}", f"/root{where}")
+    kept = os.O_PATH | os.O_CLOEXEC
+    shares = [os.open(f"/share-{index}", kept) for index in range(len(place["shares"]))]
     # The kernel refuses user namespaces to whoever sits in a chroot that is not the mount
     # namespace's own root: pivot_root alone would leave that door open.
     os.chdir("/root")
     os.chroot(".")
+    # Not before: the job may have put links in the way, which now lead nowhere but into its own.
+    for share, (_, where) in zip(shares, place["shares"], strict=True):
+        _show(share, where)
     os.chdir("/")
+
+
+def _show(share: int, where: str) -> None:
+    """Show an open directory at another place too, which is made if the job has removed it."""
+    os.makedirs(where, exist_ok=True)
+    os.fchdir(share)
+    bind(".", where)
+    os.close(share)
 
 
 def _disk(place: Place, identity: Identity, outer: str) -> str:

@@ -1,0 +1,183 @@
+"""What a client may ask, whichever way it has come: checked, counted, and handed to the handle."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from syndicate.client.interface import IHandle
+from syndicate.client.samples import check_samples
+from syndicate.domain.errors import Internal, Invalid, Revoked, SyndicateError, Unavailable
+from syndicate.domain.fault import Kind
+from syndicate.once import Once
+
+log = Logger()
+
+#: Most calls of one client that are under way at once.
+MOST_CALLS = 256
+#: Samples that a client may send in a second, in the long run; the answers to more are held back.
+SAMPLE_RATE = 50_000
+#: Seconds' worth of samples that may come at once.
+BURST = 1.0
+#: Calls whose keys are remembered, so that what comes again is not done again. Of faults the
+#: manager remembers all.
+REMEMBERED = 256
+#: Longest key that says that a call is the same as another, in characters.
+TOKEN_LENGTH = 200
+
+#: The faults that can be asked for; each is a verb of its own.
+FAULTS = frozenset(kind.value for kind in Kind)
+
+
+@attrs.define(eq=False)
+class Calls:
+    """One client's calls.
+
+    :param clock: for the rate of samples.
+    """
+
+    _clock: IReactorTime
+    _handle: IHandle
+    _running: set[Deferred[Any]] = attrs.field(init=False, factory=set)
+    #: Those of them that wait for something to happen.
+    _waiting: set[Deferred[Any]] = attrs.field(init=False, factory=set)
+    _recent: OrderedDict[tuple[str, str], Once[Any]] = attrs.field(init=False, factory=OrderedDict)
+    #: When as many samples as have come may have come.
+    _samples_due: float = attrs.field(init=False, default=0.0)
+    _over: bool = attrs.field(init=False, default=False)
+    _drained: Deferred[None] | None = attrs.field(init=False, default=None)
+
+    def call(self, verb: str, argument: Any = None, token: str | None = None) -> Deferred[Any]:
+        """Do what a client asks; fires with a plain value, fails with a `SyndicateError`.
+
+        The verbs are ``job``, ``faults``, ``finish``, ``mark``, ``samples``, ``events`` and all
+        of `FAULTS`.
+
+        :param argument: the object in the body of the request; for ``samples`` bytes, for
+            ``events`` the number of the last one seen.
+        :param token: the same one again, with the same verb, is the same call.
+        """
+        if self._over:
+            return fail(Revoked("The door of this client is closed."))
+        if len(self._running) >= MOST_CALLS:
+            return fail(
+                Unavailable(f"{MOST_CALLS} calls of this client wait for their answers already.")
+            )
+        doing = Deferred.fromCoroutine(self._answer(verb, argument, token))
+        if not doing.called:
+            self._running.add(doing)
+            if verb == "events":
+                self._waiting.add(doing)
+            doing.addBoth(self._ended, doing)
+        return doing
+
+    def drained(self) -> Deferred[None]:
+        """Take no more calls; fires when those under way are answered."""
+        self._over = True
+        for waiting in list(self._waiting):
+            waiting.cancel()
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
+        self._look_whether_drained()
+        return drained
+
+    def end(self) -> None:
+        """Break off what is under way."""
+        self._over = True
+        for doing in list(self._running):
+            doing.cancel()
+        for once in self._recent.values():
+            once.cancel()
+        self._recent.clear()
+
+    def _ended(self, result: Any, doing: Deferred[Any]) -> Any:
+        self._running.discard(doing)
+        self._waiting.discard(doing)
+        self._look_whether_drained()
+        return result
+
+    def _look_whether_drained(self) -> None:
+        if self._drained is not None and not self._running:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    async def _answer(self, verb: str, argument: Any, token: str | None) -> Any:
+        try:
+            if token is not None and not 0 < len(token) <= TOKEN_LENGTH:
+                raise Invalid(f"A key of a call has 1 to {TOKEN_LENGTH} characters.")  # noqa: TRY301
+            if verb in FAULTS:
+                return await self._handle.fault(verb, _object(argument), token)
+            match verb:
+                case "job":
+                    return await self._handle.job()
+                case "faults":
+                    return await self._handle.faults()
+                case "finish":
+                    return await self._handle.finish(_object(argument))
+                case "mark":
+                    return await self._once(verb, token, lambda: self._mark(argument))
+                case "samples":
+                    return await self._once(verb, token, lambda: self._samples(argument))
+                case "events":
+                    return await self._handle.events(_count(argument))
+            raise Invalid(f"A client cannot ask for {verb!r}.")  # noqa: TRY301
+        except SyndicateError:
+            raise
+        except CancelledError:
+            raise Revoked("The door of this client was closed before the answer came.") from None
+        except Exception as error:  # the edge to whatever is behind the handle: a defect
+            log.failure("a call of a client failed: {verb}", verb=verb)
+            raise Internal("The volunteer failed; its log tells more.") from error
+
+    async def _once(self, verb: str, token: str | None, do: Callable[[], Any]) -> Any:
+        """Do it, unless the same was done; what has failed is tried again."""
+        if token is None:
+            return await do()
+        doing = self._recent.get((verb, token))
+        if doing is None:
+            doing = self._recent[verb, token] = Once(do())
+            while len(self._recent) > REMEMBERED:
+                self._recent.popitem(last=False)
+        try:
+            return await doing.follow()
+        except SyndicateError:
+            if self._recent.get((verb, token)) is doing:
+                del self._recent[verb, token]
+            raise
+
+    async def _mark(self, argument: Any) -> Any:
+        name = _object(argument).get("name")
+        if not isinstance(name, str):
+            raise Invalid('A mark has a name, as in {"name": "phase 2"}.')
+        return await self._handle.mark(name)
+
+    async def _samples(self, data: Any) -> Any:
+        if not isinstance(data, bytes):
+            raise Invalid("Samples are JSON lines.")
+        lines, count = check_samples(data)
+        answer = await self._handle.samples(lines) if count else {"accepted": 0}
+        now = self._clock.seconds()
+        self._samples_due = max(self._samples_due, now) + count / SAMPLE_RATE
+        early = self._samples_due - now - BURST
+        if early > 0:
+            await deferLater(self._clock, early)
+        return answer
+
+
+def _object(argument: Any) -> dict[str, Any]:
+    if not isinstance(argument, dict):
+        raise Invalid("What goes with this call is a JSON object.")
+    return argument
+
+
+def _count(argument: Any) -> int:
+    if type(argument) is not int or not 0 <= argument < 1 << 53:
+        raise Invalid(f"Events are asked for after the number of one, not {argument!r}.")
+    return argument

@@ -1,0 +1,150 @@
+"""What must be tried to prove some links, and whether what was seen proves them."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from collections.abc import Collection
+
+import attrs
+
+from syndicate.domain.fault import Links
+from syndicate.network.interface import Proof
+from syndicate.network.probe import SHORTEST_WAIT, Attempt
+from syndicate.network.prober import Tally
+from syndicate.network.rules import ALLOWANCE
+
+#: Datagrams that show a loss.
+_FEWEST, _MOST = 50, 1000
+#: So many must be lost on average for the loss of none to be no chance.
+_LOSSES = 20
+#: Chance does not go further from the average than so many standard deviations.
+_DEVIATIONS = 6.0
+
+#: Bytes of a datagram that is to use up a rate, and of what the network adds to it.
+_SIZE, _HEADERS = 1400, 28
+#: Bytes that are sent at most to use one up.
+_LARGEST_TRIAL = 256 << 10
+
+#: Seconds that are waited at most for packets that are held back.
+_LONGEST_WAIT = 3.0
+#: Seconds that a packet may be held back longer than was asked, on a busy host.
+_LATE = 0.5
+
+
+@attrs.frozen
+class Asked:
+    """What is asked for one address."""
+
+    address: str
+    blocked: bool
+    #: A share of 1.
+    loss: float
+    #: Bytes per second.
+    rate: float
+    #: Seconds.
+    delay: float
+    refused: bool
+
+    @classmethod
+    def of(cls, links: Links, address: str) -> Asked:
+        """What links ask for it."""
+        return cls(
+            address,
+            address in links.blocked,
+            dict(links.loss).get(address, 0.0) / 100,
+            dict(links.rate).get(address, 0.0),
+            dict(links.delay).get(address, 0.0),
+            address in links.refused,
+        )
+
+    @property
+    def bucket(self) -> float:
+        """Bytes that may go at once, after a rest, at that rate."""
+        return self.rate + ALLOWANCE
+
+    @property
+    def shows_rate(self) -> bool:
+        """Whether it can be used up by a trial."""
+        return 0 < self.bucket <= _LARGEST_TRIAL and bool(self.rate) and not self.blocked
+
+    def attempt(self) -> Attempt:
+        """What to try."""
+        if self.blocked:
+            return Attempt(self.address)
+        if self.shows_rate:
+            count = math.ceil(1.25 * self.bucket / (_SIZE + _HEADERS)) + 1
+            return Attempt(self.address, count, _SIZE)
+        if self.loss:
+            return Attempt(self.address, min(max(_FEWEST, int(_LOSSES / self.loss)), _MOST))
+        return Attempt(self.address)
+
+    @property
+    def wait(self) -> float:
+        """Seconds that what is tried may take to leave."""
+        if self.delay and not self.blocked:
+            return min(self.delay + _LATE, _LONGEST_WAIT)
+        return SHORTEST_WAIT
+
+    def judge(self, tally: Tally, heard: Collection[str] | None) -> tuple[Proof, bool]:
+        """What was seen, and whether it is as asked.
+
+        :param heard: addresses from which something was let in; None where that was not tried.
+        """
+        passes = tally.left > 0 or (not tally.turned and not tally.error)
+        good = self._good(tally)
+        seen = _describe(tally)
+        if heard is not None:
+            let_in = self.address in heard
+            good = good and let_in != self.refused
+            seen += "; what comes from it is " + ("let in" if let_in else "refused")
+        return Proof(self.address, passes, seen), good
+
+    def _good(self, tally: Tally) -> bool:
+        if tally.error:
+            return False
+        if self.blocked:
+            return tally.turned == tally.sent
+        if self.shows_rate:
+            # What is given back during the trial comes on top; the trial takes milliseconds.
+            left = (tally.sent - tally.turned) * (_SIZE + _HEADERS)
+            return tally.turned > 0 and left <= 1.5 * self.bucket
+        if not self._lost_as_by_chance(tally):
+            return False
+        if self.delay and tally.fastest >= 0:
+            return 0.9 * self.delay <= tally.fastest / 1e6 <= self.delay + _LATE
+        # One that waits longer than we do is held back, or nobody answers for its address.
+        return True
+
+    def _lost_as_by_chance(self, tally: Tally) -> bool:
+        expected = tally.sent * self.loss
+        spread = _DEVIATIONS * math.sqrt(expected * (1 - self.loss))
+        if self.rate:  # which may take more
+            return tally.turned >= expected - spread
+        if not self.loss or self.loss == 1:
+            return tally.turned == round(expected)
+        proven = tally.turned > 0 or expected < _LOSSES / 2
+        return proven and abs(tally.turned - expected) <= spread + 1
+
+
+def _describe(tally: Tally) -> str:
+    if tally.error:
+        return f"nothing could be sent: {os.strerror(tally.error)}"
+    if tally.sent == 1:
+        if tally.turned:
+            return "a datagram was turned back"
+        if not tally.left:
+            return "a datagram was let go, and has not left yet"
+        return f"a datagram left by {_name(tally.interface)} after {tally.fastest / 1000:.3f} ms"
+    text = f"{tally.turned} of {tally.sent} datagrams were lost"
+    if tally.left:
+        text += f", others left by {_name(tally.interface)} after {tally.fastest / 1000:.3f} ms"
+    return text
+
+
+def _name(interface: int) -> str:
+    try:
+        return socket.if_indextoname(interface)
+    except OSError:
+        return f"interface {interface}"

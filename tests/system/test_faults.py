@@ -1,0 +1,160 @@
+"""Faults on real daemons, with real packets and real processes: by hand, and by a client."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.labs import JOBS, Running, eventually, processes_of
+
+pytestmark = [pytest.mark.system, pytest.mark.needs_root, pytest.mark.deadline(120)]
+
+PORT = 4455
+
+
+def addresses(job: dict[str, Any]) -> dict[str, str]:
+    return {machine["machine"]: machine["address"] for machine in job["machines"]}
+
+
+def asked(address: str) -> dict[str, Any]:
+    """What a machine has heard, asked over TCP from outside the job."""
+    with socket.create_connection((address, PORT), 5) as connection:
+        told = b""
+        while piece := connection.recv(4096):
+            told += piece
+    return dict(json.loads(told))
+
+
+def hears(address: str, other: str) -> bool:
+    """Whether a machine has heard another one just now."""
+    return float(asked(address)["heard"].get(other, 1e9)) < 0.3
+
+
+@pytest.fixture
+def talking(lab: Running) -> Iterator[tuple[int, dict[str, str]]]:
+    """A job of three machines that all hear each other; its number, and their addresses."""
+    everybody = " ".join(v["address"] for v in lab.volunteers().values())
+    number = lab.submit(JOBS / "hurt", 3, "--set", f"env.PEERS={everybody}")
+    where = addresses(lab.wait(number, "running"))
+    eventually(lambda: all(_reachable(address) for address in where.values()))
+    eventually(lambda: hears(where["master"], where["slave[1]"]))
+    yield number, where
+    lab.run("cancel", str(number), "--yes")
+    lab.wait(number)
+    eventually(lab.all_free)
+
+
+def _reachable(address: str) -> bool:
+    try:
+        asked(address)
+    except OSError:
+        return False
+    return True
+
+
+def fault(lab: Running, *words: str) -> None:
+    done = lab.run("fault", *words)
+    assert done.code == 0, done
+
+
+def test_a_kill_leaves_no_process_and_a_revival_keeps_or_empties_the_disk(
+    lab: Running, talking: tuple[int, dict[str, str]]
+) -> None:
+    number, where = talking
+    job = lab.job(number)
+    volunteer = next(m["volunteer"] for m in job["machines"] if m["machine"] == "slave[0]")
+    uids = lab.lab.host(volunteer).uids
+    assert uids is not None
+    for words, fresh in (((), False), (("--no-disk",), True)):
+        fault(lab, "kill", str(number), "slave[0]")
+        assert processes_of(range(uids[0], uids[1] + 1)) == []
+        assert not _reachable(where["slave[0]"])
+        fault(lab, "revive", str(number), "slave[0]", *words)
+        eventually(lambda: _reachable(where["slave[0]"]))
+        assert asked(where["slave[0]"])["fresh"] is fresh
+    assert lab.job(number)["state"] == "running"
+
+
+def test_a_disconnected_machine_hears_nobody_and_nobody_hears_it_until_it_is_reconnected(
+    lab: Running, talking: tuple[int, dict[str, str]]
+) -> None:
+    number, where = talking
+    fault(lab, "disconnect", str(number), "slave[0]")
+    time.sleep(0.6)
+    assert not hears(where["slave[0]"], where["master"])
+    assert not hears(where["master"], where["slave[0]"])
+    # The others hear each other, and the volunteer its manager.
+    assert hears(where["master"], where["slave[1]"])
+    assert hears(where["slave[1]"], where["master"])
+    assert all(v["state"] != "gone" for v in lab.volunteers().values())
+    fault(lab, "reconnect", str(number), "slave[0]")
+    time.sleep(0.6)
+    assert hears(where["slave[0]"], where["master"])
+    assert hears(where["master"], where["slave[0]"])
+    listed = lab.run("fault", "list", str(number), "-o", "json").json()
+    faults = listed["faults"] if isinstance(listed, dict) else listed
+    assert [(f["kind"], f["state"]) for f in faults] == [
+        ("disconnect", "healed"),
+        ("reconnect", "verified"),
+    ]
+
+
+def test_a_lease_heals_a_cut_by_itself(lab: Running, talking: tuple[int, dict[str, str]]) -> None:
+    number, where = talking
+    fault(lab, "disconnect", str(number), "slave[1]", "--for", "1s")
+    time.sleep(0.5)
+    assert not hears(where["master"], where["slave[1]"])
+    time.sleep(1.5)
+    assert hears(where["master"], where["slave[1]"])
+
+
+def test_a_paused_machine_stands_still_until_it_is_resumed(
+    lab: Running, talking: tuple[int, dict[str, str]]
+) -> None:
+    number, where = talking
+    fault(lab, "pause", str(number), "slave[0]")
+    time.sleep(0.6)
+    assert not hears(where["master"], where["slave[0]"])
+    fault(lab, "resume", str(number), "slave[0]")
+    time.sleep(0.6)
+    assert hears(where["master"], where["slave[0]"])
+
+
+CLIENT = """\
+client:
+\tset -e; \\
+\tsyndicate-fault job -o json; \\
+\tsyndicate-fault kill 'slave[0]' -o json; \\
+\tsyndicate-fault revive 'slave[0]' --no-disk; \\
+\tsyndicate-fault disconnect master; \\
+\tsyndicate-fault reconnect master; \\
+\tsyndicate-fault mark done; \\
+\tsyndicate-fault finish --passed --score 7
+"""
+
+
+def test_a_client_in_its_sandbox_hurts_its_own_job_and_passes(lab: Running) -> None:
+    client = lab.source(CLIENT)
+    everybody = " ".join(v["address"] for v in lab.volunteers().values())
+    number = lab.submit(
+        JOBS / "hurt", 2, "--set", f"env.PEERS={everybody}", "--client", str(client)
+    )
+    job = lab.wait(number)
+    logs = lab.run("logs", str(number)).out
+    assert job["outcome"] == "passed", (job["reason"], logs)
+    results = {m["machine"]: m["result"] for m in job["machines"]}
+    assert results["client[0]"]["score"] == 7
+    listed = lab.run("fault", "list", str(number), "-o", "json").json()
+    faults = listed["faults"] if isinstance(listed, dict) else listed
+    assert [f["kind"] for f in faults] == ["kill", "revive", "disconnect", "reconnect"]
+    assert {f["by"] for f in faults} == {"client[0]"}
+    assert {f["state"] for f in faults} <= {"verified", "healed"}
+    eventually(lab.all_free)
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False)
+    assert "syn" not in tables.stdout
