@@ -81,12 +81,15 @@ def cli(
 def run(arguments: Sequence[str] | None = None) -> int:
     """Do what the arguments say, and return the exit code."""
     try:
-        code = cli.main(
-            None if arguments is None else list(arguments),
-            prog_name="syndicate",
-            standalone_mode=False,
-        )
+        # Not `cli.main`, which takes a broken pipe for an end with code 1.
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        if "_SYNDICATE_COMPLETE" in os.environ:
+            cli.main(words, prog_name="syndicate")
+        with cli.make_context("syndicate", words) as context:
+            code = cli.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return exits.USAGE
@@ -101,6 +104,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.BROKEN_PIPE
+    except OSError as error:
+        click.echo(f"syndicate: the output cannot be written: {error.strerror}.", err=True)
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.FAILED
     except SyndicateError as error:
         click.echo(f"syndicate: {error}", err=True)
         return exits.of_error(error)

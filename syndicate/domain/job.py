@@ -7,7 +7,7 @@ import re
 
 import attrs
 
-from syndicate.domain.errors import Invalid
+from syndicate.domain.errors import NotFound
 
 
 class Role(enum.Enum):
@@ -224,14 +224,14 @@ class Job:
     def machine(self, name: str) -> Machine:
         """The machine of that name (``slave0`` is taken for ``slave[0]``) or address.
 
-        :raises Invalid: when the present attempt has none such.
+        :raises NotFound: the present attempt has none such.
         """
         wanted = canonical_machine(name)
         for machine in self.machines:
             if wanted in (machine.name, machine.address):
                 return machine
         known = ", ".join(machine.name for machine in self.machines) or "none yet"
-        raise Invalid(f"Job {self.number} has no machine {name!r}; it has: {known}.")
+        raise NotFound(f"Job {self.number} has no machine {name!r}; it has: {known}.")
 
 
 def machine_name(role: Role, index: int) -> str:

@@ -70,6 +70,12 @@ class Member:
         """A moment of the volunteer's timeline by our clock."""
         return theirs + self.offset
 
+    @property
+    def rests_until(self) -> float | None:
+        """When its rest is over, in epoch seconds; None when it has none."""
+        timer = self.resting
+        return timer.getTime() if timer is not None and timer.active() else None
+
     def timers(self) -> tuple[IDelayedCall, ...]:
         """Its timers that are running."""
         timers = (self.resting, self.absent, self.pulse)

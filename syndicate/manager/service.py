@@ -6,7 +6,7 @@ people see are thin ways to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -28,6 +28,7 @@ from syndicate.domain.errors import (
 from syndicate.domain.events import HandleRevoked, Placement, Reserved
 from syndicate.domain.job import Job, JobSpec, Limits, Role, machine_name
 from syndicate.domain.lifecycle import ACTIVE, cancel, recover
+from syndicate.domain.quantities import say_size, say_span
 from syndicate.domain.scheduler import AFTER_WALL, Census, Occupied, Reserve, Snapshot, fits, plan
 from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.book import Book
@@ -54,6 +55,16 @@ from syndicate.wire.interface import (
 )
 
 log = Logger()
+
+#: The least that anything can run in; below it the sandbox itself could not be made.
+LEAST = Limits(wall=0.1, memory=4 << 20, pids=8, files=16, output=1, disk=4 << 20)
+#: How limits are written for people.
+SAID: Mapping[str, Callable[[Any], str]] = {
+    "wall": say_span,
+    "memory": say_size,
+    "output": say_size,
+    "disk": say_size,
+}
 
 
 @attrs.frozen
@@ -257,9 +268,10 @@ class Manager(Service):
             problems.append(f"machines must be 1 to {self.site.most_machines}, not {spec.machines}")
         for field in attrs.fields(Limits):
             asked, allowed = getattr(spec.limits, field.name), getattr(most, field.name)
-            if not 0 < asked <= allowed:
+            least, say = getattr(LEAST, field.name), SAID.get(field.name, str)
+            if not least <= asked <= allowed:
                 problems.append(
-                    f"limits.{field.name} must be over 0 and at most {allowed:g}, not {asked:g}"
+                    f"limits.{field.name} must be {say(least)} to {say(allowed)}, not {say(asked)}"
                 )
         if problems:
             raise InvalidJob("This job cannot be: " + "; ".join(problems) + ".", problems=problems)
@@ -356,6 +368,8 @@ class Manager(Service):
                 occupied.append(Occupied(member.view(), since + wall + AFTER_WALL))
             elif member.state is VolunteerState.CLEANING:
                 occupied.append(Occupied(member.view(), now + AFTER_WALL))
+            elif member.state is VolunteerState.FREE and (rest := member.rests_until):
+                occupied.append(Occupied(member.view(), rest))
         return Snapshot(self.book.queue(), self.fleet.free(), tuple(occupied))
 
     # For the wire: what volunteers may do.

@@ -201,7 +201,7 @@ async def test_logs_can_be_narrowed(make_door: Make) -> None:
     assert await lines("since=0") == []
     assert await lines("attempt=7") == []
     code, told = await door.ask("GET", "/v1/jobs/1/logs?machine=slave[7]")
-    assert (code, told["error"]["code"]) == (400, "invalid")
+    assert (code, told["error"]["code"]) == (404, "not_found")
 
 
 @pytest_twisted.ensureDeferred

@@ -155,7 +155,13 @@ def test_a_job_refused_with_no_wait_leaves_no_trace(make_cluster: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"machines": 100_000}, {"limits": Limits(wall=1e9)}, {"limits": Limits(pids=0)}]
+    "values",
+    [
+        {"machines": 100_000},
+        {"limits": Limits(wall=1e9)},
+        {"limits": Limits(pids=0)},
+        {"limits": Limits(memory=4096)},
+    ],
 )
 def test_a_job_over_the_sites_maxima_is_refused(make_cluster: Make, values: dict[str, Any]) -> None:
     cluster = make_cluster(1)
@@ -320,6 +326,8 @@ def test_a_host_that_cannot_prepare_rests_while_another_takes_the_job(make_clust
     assert (job.outcome, job.attempt, job.losses) == (Outcome.PASSED, 2, 1)
     members = cluster.manager.fleet.members.values()
     assert sum("No room" in member.reason for member in members) == 1
+    # It rests: it is counted, but not as free.
+    assert "1 of 2 free" in cluster.manager.waits(JobSpec("x", "0" * 64, 1, machines=2))
     cluster.wait(REST + 1)
     assert cluster.job(cluster.submit(2)).outcome is Outcome.PASSED
 
