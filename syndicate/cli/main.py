@@ -30,6 +30,7 @@ _VERBS = {
     "cancel": "waiting:cancel",
     "resubmit": "submitting:resubmit",
     "fetch": "fetching:fetch",
+    "report": "reporting:report",
     "fault": "fault:fault",
     "volunteers": "volunteers:volunteers",
     "lab": "lab:lab",

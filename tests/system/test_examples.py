@@ -18,6 +18,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from syndicate.cli.jobfile import draft
 from syndicate.domain.makefile import missing
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -218,9 +219,21 @@ def test_go_echo_works_or_says_that_there_is_no_go(bench: Callable[..., Bench]) 
     assert "1 of 1 slaves sent all their 50 pings" in all_ended[0].out
 
 
-def test_every_example_has_both_targets_and_a_job_file() -> None:
-    examples = [place for place in EXAMPLES.iterdir() if place.is_dir()]
-    assert {place.name for place in examples} >= {"hello", "mapreduce", "c-echo", "go-echo"}
-    for place in examples:
-        assert missing((place / "Makefile").read_bytes(), ("master", "slave")) == (), place
-        assert (place / "job.toml").exists(), place
+def test_every_job_file_names_sources_that_have_the_targets() -> None:
+    jobs = sorted(EXAMPLES.glob("*/job.toml"))
+    names = {path.parent.name for path in jobs}
+    assert names >= {"hello", "mapreduce", "c-echo", "go-echo", "kvstore", "kvstore-wrong"}
+    for path in jobs:
+        job = draft(path, ())
+        assert missing((job.source / "Makefile").read_bytes(), ("master", "slave")) == (), path
+        if job.client is not None:
+            assert missing((job.client / "Makefile").read_bytes(), ("client",)) == (), path
+
+
+def test_the_wrong_store_is_the_right_one_but_for_a_word() -> None:
+    right, wrong = (draft(EXAMPLES / name, ()) for name in ("kvstore", "kvstore-wrong"))
+    assert wrong.source.resolve() == right.source.resolve()
+    assert wrong.client is not None
+    assert right.client is not None
+    assert wrong.client.resolve() == right.client.resolve() == EXAMPLES / "kvbench"
+    assert wrong.spec == {**right.spec, "name": "kvstore-wrong", "env": {"ACKNOWLEDGE": "early"}}

@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from syndicate.cli import exits
-from syndicate.cli.downloads import OUTPUTS, download, place, unpack
+from syndicate.cli.downloads import OUTPUTS, download, place, replacing, unpack
 from syndicate.cli.grammar import Verb
 from syndicate.cli.output import visible
 from syndicate.cli.session import Session, pass_session
 from syndicate.cli.types import JOB
+from syndicate.report import folder
 
 
 @click.command(
@@ -27,8 +28,9 @@ from syndicate.cli.types import JOB
 @click.option("-d", "--directory", type=click.Path(file_okay=False, path_type=Path))
 @pass_session
 def fetch(session: Session, job: str, directory: Path | None) -> int:
-    """Bring everything of a job: job.json, events.jsonl, and of each attempt what its machines
-    printed (MACHINE.out, MACHINE.err) and the outputs they kept (MACHINE/).
+    """Bring everything of a job: result.json, machines.json, faults.jsonl, events.jsonl,
+    samples.csv, job.json, and of each attempt what its machines printed (MACHINE.out,
+    MACHINE.err) and the outputs they kept (MACHINE/).
 
     Prints the directory. The exit code is 1 when something had to be left out.
     """
@@ -39,6 +41,7 @@ def fetch(session: Session, job: str, directory: Path | None) -> int:
         top.mkdir(parents=True, exist_ok=True)
         _write_records(session, found, top)
         left_out = _fetch_files(session, number, top)
+        _fetch_samples(session, number, top)
     except OSError as error:
         raise click.ClickException(f"{error.filename or top}: {error.strerror}") from error
     if found["state"] != "finished":
@@ -56,6 +59,24 @@ def _write_records(session: Session, job: dict[str, Any], top: Path) -> None:
         ]:
             file.writelines(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
             after = events[-1]["n"]
+    faults = session.connection.get(f"/v1/jobs/{job['job']}/faults")["faults"]
+    with place(top, folder.FAULTS).open("w") as file:
+        folder.write_faults(file, faults)
+    with place(top, folder.MACHINES).open("w") as file:
+        folder.write_machines(file, job)
+    with place(top, folder.RESULT).open("w") as file:
+        folder.write_result(file, job)
+
+
+def _fetch_samples(session: Session, number: int, top: Path) -> None:
+    def once() -> None:
+        with (
+            session.connection.stream(f"/v1/jobs/{number}/samples", timeout=60.0) as chunks,
+            replacing(place(top, folder.SAMPLES)) as file,
+        ):
+            folder.write_samples(file, chunks)
+
+    session.connection.persist(once)
 
 
 def _fetch_files(session: Session, number: int, top: Path) -> int:

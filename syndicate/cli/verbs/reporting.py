@@ -1,0 +1,96 @@
+"""The verb ``report``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from syndicate.cli.grammar import Verb
+from syndicate.cli.output import (
+    STYLES,
+    chosen,
+    output_option,
+    session_console,
+    visible,
+    write_json,
+)
+from syndicate.cli.session import Session, pass_session
+from syndicate.cli.types import JOB
+
+if TYPE_CHECKING:
+    from syndicate.report.samples import Samples
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "syndicate report 17              what came of it, of its machines and faults",
+        "syndicate report 17 -o wide      what was noted on each fault, and marks, too",
+        "syndicate report latest -o json  the same for programs",
+    ),
+)
+@click.argument("job", type=JOB)
+@output_option
+@pass_session
+def report(session: Session, job: str, output: str | None) -> None:
+    """Tell what came of a job: its verdict, its machines, its faults and what the clients saw of
+    each, and how fast its operations were, in all and during each fault.
+
+    What the columns and keys mean is said on the page on results in the documentation.
+    """
+    from syndicate.report.build import build
+    from syndicate.report.render import render
+    from syndicate.report.values import to_plain
+
+    output = chosen(session, output)
+    if output not in ("table", "wide", "json"):
+        raise click.UsageError(f"A report has no form {output}; there are table, wide and json.")
+    found = session.job(job)
+    number = found["job"]
+    made = build(
+        found,
+        list(_events(session, number)),
+        session.connection.get(f"/v1/jobs/{number}/faults")["faults"],
+        _samples(session, number, found["attempt"]),
+    )
+    if output == "json":
+        write_json(to_plain(made))
+        return
+    if found["state"] != "finished":
+        session.say(f"Job {number} is still {found['state']}: this is what there is so far.")
+    _print(session, render(made, shown=visible, styles=STYLES, wide=output == "wide"))
+
+
+def _events(session: Session, number: int) -> Iterator[Mapping[str, Any]]:
+    after = 0
+    path = f"/v1/jobs/{number}/events?after="
+    while events := session.connection.get(f"{path}{after}")["events"]:
+        yield from events
+        after = events[-1]["n"]
+
+
+def _samples(session: Session, number: int, attempt: int) -> Samples:
+    from syndicate.report.samples import read_samples
+
+    def once() -> Samples:
+        with session.connection.stream(f"/v1/jobs/{number}/samples", timeout=60.0) as chunks:
+            return read_samples(chunks, attempt)
+
+    return session.connection.persist(once)
+
+
+def _print(session: Session, parts: Iterable[Any]) -> None:
+    """Print what rich can: fitted to the terminal, and never cut short where there is none."""
+    console = session_console(session)
+    if sys.stdout.isatty():
+        for part in parts:
+            console.print(part)
+        return
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip(), color=True)

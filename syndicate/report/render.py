@@ -1,0 +1,178 @@
+"""A report for people at a terminal, as things that rich can print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from syndicate.domain.quantities import say_span
+from syndicate.report.figures import Figures
+from syndicate.report.values import FaultReport, MachineReport, Report
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+#: Of a column: its title, and whether it holds numbers.
+Columns = Sequence[tuple[str, bool]]
+
+_MACHINES: Columns = (
+    *(("MACHINE", False), ("VOLUNTEER", False), ("ADDRESS", False), ("STATE", False)),
+    *(("OUTCOME", False), ("STARTS", True), ("RESULT", False)),
+)
+_FAULTS: Columns = (
+    *(("FAULT", False), ("KIND", False), ("MACHINES", False), ("BY", False), ("STATE", False)),
+    *(("AT", True), ("APPLIED", True), ("VERIFIED", True), ("LASTED", True)),
+    *(("ERRORS", True), ("FIRST ERROR", True), ("RECOVERY", True), ("OUTAGE", True)),
+)
+_OPERATIONS: Columns = (
+    *(("DURING", False), ("OPERATION", False), ("COUNT", True), ("ERRORS", True)),
+    *(("P50", True), ("P95", True), ("P99", True), ("SLOWEST", True)),
+)
+
+
+def render(
+    report: Report, *, shown: Callable[[str], str], styles: Mapping[str, str], wide: bool = False
+) -> list[RenderableType]:
+    """The report, from top to bottom.
+
+    :param shown: makes text of jobs harmless to a terminal.
+    :param styles: the colours of states and outcomes.
+    :param wide: whether notes and marks are shown too.
+    """
+    printer = _Printer(shown, styles)
+    found: list[RenderableType] = [printer.head(report), ""]
+    found += [printer.table(_MACHINES, map(_machine, report.machines)), ""]
+    if report.faults:
+        rows = (_fault(fault, report.started_at) for fault in report.faults)
+        found += [printer.table(_FAULTS, rows), ""]
+    if report.operations:
+        found.append(printer.table(_OPERATIONS, _operations(report)))
+    else:
+        found.append("No client has measured anything.")
+    if report.unreadable:
+        found.append(f"{report.unreadable} lines of the samples could not be read.")
+    if wide:
+        found += ["", *printer.notes(report)]
+    return found
+
+
+class _Printer:
+    """Makes what rich prints.
+
+    :param shown: makes text harmless.
+    :param styles: the colours of words.
+    """
+
+    def __init__(self, shown: Callable[[str], str], styles: Mapping[str, str]) -> None:
+        self._shown, self._styles = shown, styles
+
+    def head(self, report: Report) -> RenderableType:
+        from rich.text import Text
+
+        verdict = report.outcome or report.state
+        after = "" if report.seconds is None else f" after {_span(report.seconds)}"
+        over = f", over its {report.limit} limit" if report.limit else ""
+        return Text.assemble(
+            f"Job {report.job} ({self._shown(report.name)}) of {self._shown(report.user)}: ",
+            (verdict, f"bold {self._styles.get(verdict, '')}".strip()),
+            f"{after}{over}\n{self._shown(report.reason)}",
+        )
+
+    def table(self, columns: Columns, rows: Iterable[Sequence[str]]) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for title, number in columns:
+            table.add_column(
+                title,
+                justify="right" if number else "left",
+                no_wrap=title != "RESULT",
+                overflow="fold",
+            )
+        for row in rows:
+            texts = map(self._shown, row)
+            table.add_row(*(Text(text, style=self._styles.get(text, "")) for text in texts))
+        return table
+
+    def notes(self, report: Report) -> Iterator[RenderableType]:
+        from rich.text import Text
+
+        told = [(mark.at, f"{mark.by} marks: {mark.name}") for mark in report.marks]
+        told += [
+            (fault.applied_at or fault.requested_at or 0.0, f"{fault.fault}: {fault.note}")
+            for fault in report.faults
+            if fault.note
+        ]
+        for at, text in sorted(told):
+            yield Text(f"{_since(report.started_at, at):>9}  {self._shown(text)}")
+
+
+def _machine(machine: MachineReport) -> Sequence[str]:
+    result = machine.result
+    said = ""
+    if result is not None:
+        score = "" if result.score is None else f", score {result.score:g}"
+        said = ("passed" if result.passed else "failed") + score
+        said += f": {result.notes}" if result.notes else ""
+    elif machine.role == "client" and machine.state in ("exited", "killed", "lost"):
+        said = "no Finish"
+    return (
+        *(machine.machine, machine.volunteer, machine.address, machine.state),
+        *(machine.outcome, str(machine.starts), said),
+    )
+
+
+def _fault(fault: FaultReport, started: float | None) -> Sequence[str]:
+    what = fault.kind
+    if fault.with_disk is not None:
+        what += ", disk kept" if fault.with_disk else ", disk emptied"
+    begin, after = fault.window, fault.aftermath
+    seen = ("", "", "", "")
+    if after is not None:
+        recovery = "never" if after.errors and after.recovery is None else _span(after.recovery)
+        seen = (f"{after.errors:,}", _span(after.first_error), recovery, _span(after.outage))
+    return (
+        *(fault.fault, what, " ".join(fault.machines), fault.by, fault.state),
+        _since(started, fault.applied_at or fault.requested_at),
+        _between(fault.requested_at, fault.applied_at),
+        _between(fault.applied_at, fault.verified_at),
+        "" if begin is None else _span(begin[1] - begin[0]),
+        *seen,
+    )
+
+
+def _operations(report: Report) -> Iterator[Sequence[str]]:
+    for found in report.operations:
+        yield _figures("the whole job", found)
+    for fault in report.faults:
+        for found in fault.operations:
+            during = f"{fault.fault} {fault.kind} {' '.join(fault.machines)}"
+            yield _figures(during, found)
+
+
+def _figures(during: str, found: Figures) -> Sequence[str]:
+    times = (found.p50, found.p95, found.p99, found.slowest)
+    return (
+        *(during, found.op, f"{found.count:,}", f"{found.errors:,}"),
+        *("" if ms is None else _milliseconds(ms) for ms in times),
+    )
+
+
+def _milliseconds(ms: float) -> str:
+    return f"{ms:,.0f} ms" if ms >= 100 else f"{ms:.3g} ms"
+
+
+def _span(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds * 1000:.3g}ms" if 0 < seconds < 1 else say_span(seconds)
+
+
+def _between(first: float | None, second: float | None) -> str:
+    return "" if first is None or second is None else _milliseconds((second - first) * 1000)
+
+
+def _since(start: float | None, moment: float | None) -> str:
+    return "" if start is None or moment is None else f"{moment - start:+.2f}s"
