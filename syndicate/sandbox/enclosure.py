@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, fail
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
@@ -151,6 +151,8 @@ class Enclosure:
         }
 
     def collect(self, patterns: Sequence[str], destination: Path) -> Deferred[int]:
+        if os.path.lexists(destination):  # and is not to be lost when something goes wrong
+            return fail(Conflict(f"The outputs cannot be written to {destination}: it is there."))
         return Deferred.fromCoroutine(self._collect(patterns, destination))
 
     async def _collect(self, patterns: Sequence[str], destination: Path) -> int:

@@ -165,6 +165,8 @@ class MemoryEnclosure:
     def collect(self, patterns: Sequence[str], destination: Path) -> Deferred[int]:
         if problem := self._problem():
             return fail(problem)
+        if destination.exists():
+            return fail(Conflict(f"The outputs cannot be written to {destination}: it is there."))
         wanted = [re.compile(expression_of(pattern)) for pattern in patterns]
         chosen = [path for path in sorted(self.disk) if any(p.fullmatch(path) for p in wanted)]
         if not chosen:

@@ -236,6 +236,18 @@ async def test_where_nothing_matches_no_file_is_made(kit: Kit, tmp_path: Path) -
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_file_that_is_there_is_neither_overwritten_nor_lost(
+    kit: Kit, tmp_path: Path
+) -> None:
+    enclosure = await kit.prepare()
+    await kit.run(enclosure, ("write", "notes"))
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(Conflict, match="mine"):
+        await enclosure.collect(["notes"], tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_was_written_is_counted_and_is_nothing_after_a_wipe(kit: Kit) -> None:
     enclosure = await kit.prepare()
     assert await enclosure.written() == 0
@@ -513,7 +525,8 @@ async def test_collecting_follows_no_link_and_takes_only_files(real: Kit, tmp_pa
     enclosure = await real.prepare()
     await real.shell(
         enclosure,
-        "mkdir out; ln -s /etc/passwd out/link; ln -s /usr/include out/dir; mkfifo out/pipe;"
+        "mkdir out; ln -s file out/alias;"
+        "ln -s /etc/passwd out/link; ln -s /usr/include out/dir; mkfifo out/pipe;"
         "ln -s /proc/1/root out/proc; echo hi > out/file; echo hi > out/shut; chmod 0 out/shut;"
         f"echo long > out/{'n' * 150}; echo 'new' > out/größe",
     )

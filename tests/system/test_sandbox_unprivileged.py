@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +25,11 @@ BECOME = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A directory of the unprivileged user's."""
-    os.chown(tmp_path, UID, UID)
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == 0 and parent.name.startswith("pytest-"):
-            parent.chmod(0o711)
-    return tmp_path
+def home() -> Iterator[Path]:
+    """A directory of the unprivileged user's; pytest's own are shut to all but root."""
+    with tempfile.TemporaryDirectory(prefix="syndicate-") as place:
+        os.chown(place, UID, UID)
+        yield Path(place)
 
 
 def environment(home: Path) -> dict[str, str]:
