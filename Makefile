@@ -10,7 +10,7 @@ build_doc := $(venv)/sphinx-build -n -W -q doc doc/_build/html
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What the sandbox, the lab and the jobs in the tests use of the machine, by Debian package.
-demo_needs := ip=iproute2 mkfs.ext4=e2fsprogs make=make /usr/bin/python3=python3
+demo_needs := ip=iproute2 nft=nftables mkfs.ext4=e2fsprogs make=make /usr/bin/python3=python3
 test_needs := $(demo_needs) cc=gcc /usr/include/stdio.h=libc6-dev
 bench_needs := $(demo_needs) nginx=nginx-light curl=curl
 

@@ -69,6 +69,8 @@ class NftGuard:
     _links: Links = attrs.field(init=False, default=_NOTHING)
     #: Whether anything was ever refused: only then is it tried what is let in.
     _refuses: bool = attrs.field(init=False, default=False)
+    #: The times, in seconds, that packets were ever held back.
+    _delays: set[float] = attrs.field(init=False, factory=set)
     _delayer: Child = attrs.field(init=False)
     _there: bool = attrs.field(init=False, default=True)
     _closed: bool = attrs.field(init=False, default=False)
@@ -109,6 +111,7 @@ class NftGuard:
         applied = self._clock.seconds()
         self._links = links
         self._refuses = self._refuses or bool(links.refused)
+        self._delays |= {seconds for _, seconds in links.delay if seconds}
         return applied
 
     def _refuse_unsupported(self, links: Links) -> None:
@@ -120,7 +123,7 @@ class NftGuard:
 
     async def _verify(self, links: Links) -> tuple[Proof, ...]:
         links = rules.normal(links)
-        asked = [Asked.of(links, str(rules.parse(peer))) for peer in self._peers]
+        asked = [Asked.of(links, str(rules.parse(peer)), self._delays) for peer in self._peers]
         wait = max((one.wait for one in asked), default=0.0)
         tallies = await self._tools.prober.attempt([one.attempt() for one in asked], wait)
         heard = None

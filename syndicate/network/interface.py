@@ -61,10 +61,11 @@ class INetworkFaults(Interface):
 
     def guard(key: str, peers: tuple[str, ...]) -> Deferred[IGuard]:
         """Stand guard over a machine that is about to be prepared; everything passes at first.
-        There is one guard at a time.
+        There is one guard at a time. Where nothing is supported it stands there in vain.
 
         :param key: unique on the volunteer: that of the sandbox's plot.
         :param peers: addresses of the attempt's other machines.
+        :raises Conflict: one stands already.
         :raises SandboxFailed: a fault of this host.
         """
 
@@ -79,14 +80,16 @@ class IGuard(Interface):
         """Make the packets meet just this, in one step; fires once it is in force.
 
         :returns: when it came into force, by the clock given to the implementation.
-        :raises Invalid: ``links`` has what this host does not support.
+        :raises Unsupported: ``links`` has what this host does not support; says why.
+        :raises Invalid: it has what is no address, or no amount.
         """
 
     def verify(links: Links) -> Deferred[tuple[Proof, ...]]:
         """Try, from inside the machine's group and not by asking the tool that applied it,
         whether a packet to each peer leaves; one proof for each peer.
 
-        :raises Conflict: what was seen is not what ``links`` says; ``details["proofs"]`` tells.
+        :raises Conflict: what was seen is not what ``links`` says; ``details["proofs"]`` tells,
+            as a list of the fields of `Proof`.
         """
 
     def close() -> Deferred[None]:

@@ -46,10 +46,17 @@ class Asked:
     #: Seconds.
     delay: float
     refused: bool
+    #: The shortest and the longest time that anything was held back by this guard so far; 0 for
+    #: never.
+    shortest: float
+    longest: float
 
     @classmethod
-    def of(cls, links: Links, address: str) -> Asked:
-        """What links ask for it."""
+    def of(cls, links: Links, address: str, former: Collection[float] = ()) -> Asked:
+        """What links ask for it.
+
+        :param former: for how long packets were held back until now.
+        """
         return cls(
             address,
             address in links.blocked,
@@ -57,6 +64,8 @@ class Asked:
             dict(links.rate).get(address, 0.0),
             dict(links.delay).get(address, 0.0),
             address in links.refused,
+            min(former, default=0.0),
+            max(former, default=0.0),
         )
 
     @property
@@ -83,8 +92,9 @@ class Asked:
     @property
     def wait(self) -> float:
         """Seconds that what is tried may take to leave."""
-        if self.delay and not self.blocked:
-            return min(self.delay + _LATE, _LONGEST_WAIT)
+        longest = max(self.delay, self.longest)
+        if longest and not self.blocked:
+            return min(longest + _LATE, _LONGEST_WAIT)
         return SHORTEST_WAIT
 
     def judge(self, tally: Tally, heard: Collection[str] | None) -> tuple[Proof, bool]:
@@ -115,7 +125,7 @@ class Asked:
         if self.delay and tally.fastest >= 0:
             return 0.9 * self.delay <= tally.fastest / 1e6 <= self.delay + _LATE
         # One that waits longer than we do is held back, or nobody answers for its address.
-        return True
+        return self.delay > 0 or not self.shortest or tally.fastest / 1e6 < self.shortest / 2
 
     def _lost_as_by_chance(self, tally: Tally) -> bool:
         expected = tally.sent * self.loss

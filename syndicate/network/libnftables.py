@@ -5,8 +5,10 @@ starting the command takes ten.
 from __future__ import annotations
 
 import ctypes
+import socket
 
 _LIBRARY = "libnftables.so.1"
+_NETFILTER = 12
 
 
 class NftError(Exception):
@@ -24,6 +26,11 @@ class Nftables:
     """
 
     def __init__(self) -> None:
+        try:
+            # The library itself ends the whole process where there is no such thing.
+            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER).close()
+        except OSError as error:
+            raise NftError(f"this kernel has no packet filter: {error.strerror}") from error
         try:
             library = ctypes.CDLL(_LIBRARY)
         except OSError as error:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from syndicate.domain.errors import Conflict
 from syndicate.domain.fault import ON_LINKS, Links
+from syndicate.network import rules
 from syndicate.network.interface import IGuard, INetworkFaults, NetworkFacts, Proof
+from syndicate.network.judging import Asked
 
 
 @implementer(IGuard)
@@ -20,29 +24,40 @@ class MemoryGuard:
     key: str
     _peers: tuple[str, ...]
     _clock: IReactorTime
+    _dismiss: Callable[[], None]
     links: Links = Links()
     closed: bool = False
 
     def apply(self, links: Links) -> Deferred[float]:
-        """See `IGuard.apply`."""
+        return execute(self._apply, links)
+
+    def _apply(self, links: Links) -> float:
         if self.closed:
-            return fail(Conflict(f"The guard over {self.key} is gone."))
-        self.links = links
-        return succeed(self._clock.seconds())
+            raise Conflict(f"The guard over {self.key} is closed.")
+        rules.change(self.key, self.links, links)  # which looks at every word of it
+        self.links = rules.normal(links)
+        return self._clock.seconds()
 
     def verify(self, links: Links) -> Deferred[tuple[Proof, ...]]:
-        """See `IGuard.verify`."""
+        return execute(self._verify, links)
+
+    def _verify(self, links: Links) -> tuple[Proof, ...]:
+        asked = [Asked.of(rules.normal(links), peer) for peer in self._peers]
+        there = [Asked.of(self.links, peer) for peer in self._peers]
         proofs = tuple(
-            Proof(peer, peer not in self.links.blocked, "as told") for peer in self._peers
+            Proof(one.address, not one.blocked and one.loss < 1, "as told") for one in there
         )
-        wrong = [p for p in proofs if p.passes == (p.address in links.blocked)]
-        if wrong:
-            return fail(Conflict("What was seen is not what was asked for.", proofs=len(wrong)))
-        return succeed(proofs)
+        if asked != there:
+            raise Conflict(
+                "What was seen is not what was asked for.",
+                proofs=[attrs.asdict(proof) for proof in proofs],
+            )
+        return proofs
 
     def close(self) -> Deferred[None]:
-        """See `IGuard.close`."""
-        self.links, self.closed = Links(), True
+        if not self.closed:
+            self.links, self.closed = Links(), True
+            self._dismiss()
         return succeed(None)
 
 
@@ -56,22 +71,23 @@ class MemoryFaults:
         self._clock = clock
         #: The guards, by key; closed ones too.
         self.guards: dict[str, MemoryGuard] = {}
+        self._guard: MemoryGuard | None = None
 
     def probe(self) -> Deferred[NetworkFacts]:
-        """See `INetworkFaults.probe`."""
         return succeed(NetworkFacts(tuple(sorted(kind.value for kind in ON_LINKS))))
 
     def sweep(self) -> Deferred[int]:
-        """See `INetworkFaults.sweep`."""
         return succeed(0)
 
     def guard(self, key: str, peers: tuple[str, ...]) -> Deferred[IGuard]:
-        """See `INetworkFaults.guard`."""
-        self.guards[key] = MemoryGuard(key, peers, self._clock)
-        return succeed(self.guards[key])
+        if self._guard is not None:
+            return fail(Conflict("A guard stands already; close it first."))
+        self._guard = MemoryGuard(key, peers, self._clock, self._dismiss)
+        self.guards[key] = self._guard
+        return succeed(self._guard)
+
+    def _dismiss(self) -> None:
+        self._guard = None
 
     def close(self) -> Deferred[None]:
-        """See `INetworkFaults.close`."""
-        for guard in self.guards.values():
-            guard.close()
-        return succeed(None)
+        return self._guard.close() if self._guard is not None else succeed(None)

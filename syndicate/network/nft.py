@@ -51,6 +51,8 @@ class NftFaults:
         return Deferred.fromCoroutine(self._probe())
 
     async def _probe(self) -> NetworkFacts:
+        if self._findings is not None:
+            return self._facts
         try:
             self.group = groups.place(self._tag)
             groups.make(self.group)

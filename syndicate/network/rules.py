@@ -45,6 +45,11 @@ ALLOWANCE = 10_000
 #: Chances are counted in so many parts of a whole.
 _PARTS = 1_000_000
 
+#: Characters of a tag or a key in the name of a table.
+_LONGEST = 80
+
+# A process of this host has the socket, or it has the one that listens for it.
+_OWNED = "meta skuid 0-4294967294"
 _BROADCAST = "meta pkttype { broadcast, multicast }"
 
 
@@ -76,23 +81,19 @@ def table_prefix(volunteer: str) -> str:
 
     :param volunteer: its `tag`.
     """
-    return f"syn_{_word(volunteer)}_"
+    return f"syn_{_word(volunteer)[-_LONGEST:]}_"
 
 
 def table_name(volunteer: str, key: str) -> str:
     """The table of a guard; no longer than a name may be, however long the key is."""
-    return table_prefix(volunteer) + _word(key)
+    return table_prefix(volunteer) + _word(key)[:_LONGEST]
 
 
 def _word(text: str) -> str:
-    """A text as part of a name: of letters, digits and underscores, and as different from those
-    of other texts as they are from each other.
+    """A text as part of a name. Others may give the same; but a volunteer has one guard at a time,
+    and a tag that nobody else has.
     """
-    plain = re.sub(r"[^A-Za-z0-9]", "_", text)
-    if plain == text and len(plain) <= 80:
-        return plain
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return f"{plain[:80]}_{digest[:8]}"
+    return re.sub(r"[^A-Za-z0-9]", "_", text)
 
 
 def table(name: str, ours: Ours) -> str:
@@ -121,8 +122,9 @@ chain shaping {{
 }}
 chain withheld {{
 {match} goto cut
-tcp flags & (syn | ack) == (syn | ack) tcp sport @served counter drop
-meta skuid 0-4294967294 accept
+socket mark 0-4294967295 {_OWNED} accept
+tcp sport @served counter drop
+{_OWNED} accept
 tcp sport {ports} tcp flags & rst == rst counter drop
 }}
 chain out {{

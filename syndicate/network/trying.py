@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import attrs
@@ -11,7 +13,7 @@ from syndicate.domain.errors import SandboxFailed, SyndicateError
 from syndicate.domain.fault import Kind, Links
 from syndicate.network import groups, rules
 from syndicate.network.child import Child, IChildReactor
-from syndicate.network.interface import NetworkFacts
+from syndicate.network.interface import NetworkFacts, Proof
 from syndicate.network.judging import Asked
 from syndicate.network.libnftables import Nftables, NftError
 from syndicate.network.probe import Prober
@@ -69,9 +71,11 @@ async def find_out(tools: Tools, table: str, group: Path) -> Findings:
     supported, unsupported = [Kind.DISCONNECT.value, Kind.PARTITION.value], []
     for kind, links in _TRIALS:
         try:
-            await _try(tools, table, ours, links)
+            async with _in_force(tools, table, ours, links) as (proof, good):
+                if not good:
+                    raise SandboxFailed(f"It was tried without effect: {proof.seen}.")
         except (NftError, SyndicateError) as error:
-            unsupported.append((kind.value, f"{str(error).rstrip('.')}."))
+            unsupported.append((kind.value, str(error)))
         else:
             supported.append(kind.value)
     return Findings(ours, NetworkFacts(tuple(supported), tuple(unsupported)))
@@ -82,19 +86,20 @@ async def _find_level(tools: Tools, table: str, group: Path) -> rules.Ours:
     seen = groups.depth(group)
     for level in range(seen, seen + _DEEPER):
         ours = rules.Ours(group, level, _first_port())
-        try:
-            await _try(tools, table, ours, Links(blocked=(_ADDRESS,)))
-        except SandboxFailed:
-            continue
-        return ours
+        async with _in_force(tools, table, ours, Links(blocked=(_ADDRESS,))) as (_, good):
+            if good:
+                return ours
     raise NftError("rules by control group are taken, but match no packet")
 
 
-async def _try(tools: Tools, table: str, ours: rules.Ours, links: Links) -> None:
-    """Have some links in force, and prove it.
+@contextlib.asynccontextmanager
+async def _in_force(
+    tools: Tools, table: str, ours: rules.Ours, links: Links
+) -> AsyncIterator[tuple[Proof, bool]]:
+    """Have some links in force; gives what was seen of them, and whether they have an effect.
 
     :raises NftError: they were not taken.
-    :raises SandboxFailed: they have no effect.
+    :raises SandboxFailed: it cannot be tried.
     """
     delayer = tools.delayer(table)
     tools.nft.run(rules.table(table, ours))
@@ -102,9 +107,7 @@ async def _try(tools: Tools, table: str, ours: rules.Ours, links: Links) -> None
         if links.delay:
             await delayer.converse(rules.hold(links))
         tools.nft.run(rules.change(table, Links(), links))
-        proof, good = Asked.of(links, _ADDRESS).judge(await _attempt(tools, links), None)
-        if not good:
-            raise SandboxFailed(f"it was tried without effect: {proof.seen}")
+        yield Asked.of(links, _ADDRESS).judge(await _attempt(tools, links), None)
     finally:
         tools.nft.run(f"delete table inet {table}")
         await delayer.close()

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,10 @@ class Told:
     process: subprocess.Popen[str]
 
     @classmethod
-    def start(cls, namespace: str, *argv: str) -> Told:
-        """Run a Python program in a network namespace."""
+    def start(cls, namespace: str, *argv: str, through: Sequence[str] = ()) -> Told:
+        """Run a Python program in a network namespace, by way of a command that executes it."""
         process = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, *argv],
+            ["nsenter", f"--net=/run/netns/{namespace}", *through, sys.executable, *argv],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -118,10 +118,10 @@ class Host:
         """A program on it, of a job if a group is given."""
         return Told.start(self.namespace, "-I", "-S", str(_HERE / "talker.py"), group, str(uid))
 
-    def daemon(self, state: Path, name: str) -> Guard:
+    def daemon(self, state: Path, name: str, *through: str) -> Guard:
         """A daemon on it that has probed."""
         argv = ("-m", "tests.support.guard_daemon", str(state), name)
-        guard = Guard(Told.start(self.namespace, *argv).process)
+        guard = Guard(Told.start(self.namespace, *argv, through=through).process)
         guard.facts = guard.do("probe")
         guard.group = guard.facts["group"]
         return guard

@@ -145,9 +145,9 @@ class Talker:
 
     def _pulse(self, made: socket.socket) -> None:
         while self.pulsing:
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(OSError):
                 made.send(b"x")
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(OSError):
                 if made.recv(1 << 16):
                     self.beats.append(time.monotonic())
             time.sleep(0.002)

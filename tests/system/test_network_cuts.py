@@ -326,6 +326,19 @@ def test_a_killed_daemon_leaves_no_cut_and_the_next_one_clears_up(
     following.end()
 
 
+def test_a_daemon_without_the_right_says_so_and_lets_jobs_run(scene: Scene, tmp_path: Path) -> None:
+    guard = scene.one.daemon(tmp_path, "weak", "setpriv", "--bounding-set=-net_admin")
+    assert guard.facts["supported"] == []
+    assert "Operation not permitted" in dict(guard.facts["unsupported"])["disconnect"]
+    assert guard.group == "None"
+    guard.do("guard", key="1.1.m", peers=[scene.two.address])
+    guard.do("apply")
+    with pytest.raises(Failed, match=r"unsupported: .*not permitted"):
+        guard.do("apply", blocked=[scene.two.address])
+    guard.do("dismiss")
+    guard.end()
+
+
 # That the proofs can fail.
 
 
@@ -348,10 +361,18 @@ def test_what_was_not_put_in_force_is_noticed(scene: Scene) -> None:
     conflict(guard, Links(delay=((scene.two.address, 0.1),)))
 
 
-def test_a_cut_that_is_still_in_force_is_noticed(scene: Scene) -> None:
+def test_what_is_still_in_force_is_noticed(scene: Scene) -> None:
     guard, two = scene.guards[0], scene.two.address
-    guard.apply(scene.to_two)
-    assert two in conflict(guard, Links())
+    for links in (
+        scene.to_two,
+        Links(refused=(two,)),
+        Links(loss=((two, 100.0),)),
+        Links(delay=((two, 0.3),)),
+    ):
+        guard.apply(links)
+        assert two in conflict(guard, Links())
+    guard.apply(Links(loss=((two, 30.0),)))
+    conflict(guard, Links(loss=((two, 90.0),)))
 
 
 @pytest.mark.parametrize("wrong", ["level", "group"])
