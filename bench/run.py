@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 import attrs
+import psutil
 from rich.console import Console
 
 from bench import (
@@ -46,6 +47,9 @@ FAMILIES: dict[str, ModuleType] = {
 #: Columns of the table where there is no terminal to tell.
 PAPER = 150
 
+#: Per cent of the processors that others may use without being told of.
+CALM = 25
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -55,13 +59,13 @@ class Results:
 
     found: dict[str, list[Figure]] = attrs.field(factory=dict)
     failed: dict[str, str] = attrs.field(factory=dict)
-    #: The machine's load average of a minute, as each family began and ended.
-    loads: dict[str, tuple[float, float]] = attrs.field(factory=dict)
+    #: Per cent of the processors that others used in the second before each family began.
+    taken: dict[str, float] = attrs.field(factory=dict)
 
     def plain(self) -> dict[str, object]:
         """All of it for JSON."""
         figures = {name: [f.plain() for f in figures] for name, figures in self.found.items()}
-        return {"figures": figures, "failed": self.failed, "loads": self.loads}
+        return {"figures": figures, "failed": self.failed, "taken_by_others": self.taken}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     after = os.getloadavg()
     show(console, results.found, results.failed)
     console.print(f"Load of the machine: {_load(before)} before, {_load(after)} after.")
+    if max(results.taken.values()) > CALM:
+        console.print("[yellow]Others kept the processors busy: alone, we are faster.[/]")
     path = options.json or RESULTS / f"{began:%Y-%m-%dT%H-%M-%S}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {
@@ -119,17 +125,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _measure(found: Session, name: str, results: Results, console: Console) -> None:
     family = FAMILIES[name]
-    began, load = time.monotonic(), os.getloadavg()[0]
+    results.taken[name] = psutil.cpu_percent(1.0)
+    began = time.monotonic()
     try:
         with bound(family.BOUND):
             results.found[name] = family.measure(found)
     except Exception as error:  # noqa: BLE001  (the others are measured all the same)
         results.failed[name] = f"{type(error).__name__}: {error}"
         found.drop_lab()
-    results.loads[name] = (load, os.getloadavg()[0])
     how = "did not work" if name in results.failed else "done"
-    took = time.monotonic() - began
-    console.print(f"[dim]{name}: {how} after {took:.1f} s, load {_load(results.loads[name])}[/]")
+    took, taken = time.monotonic() - began, results.taken[name]
+    console.print(f"[dim]{name}: {how} after {took:.1f} s; others had {taken:.0f} % before it[/]")
 
 
 if __name__ == "__main__":

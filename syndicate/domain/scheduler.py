@@ -82,7 +82,8 @@ def plan(snapshot: Snapshot, now: float) -> tuple[Reserve, ...]:
         if len(able) >= spec.volunteers:
             chosen = tuple(able[: spec.volunteers])
             reservations.append(Reserve(job.number, chosen))
-            free = [volunteer for volunteer in free if volunteer not in chosen]
+            taken = {volunteer.name for volunteer in chosen}
+            free = [volunteer for volunteer in free if volunteer.name not in taken]
             until = now + spec.limits.wall + AFTER_WALL
             occupied += [Occupied(volunteer, until) for volunteer in chosen]
             if head is not None and until > head.at:

@@ -53,8 +53,18 @@ class Member:
     absent: IDelayedCall | None = None
     pulse: IDelayedCall | None = None
 
+    #: What `view` has made last, and of what: of many members, most are as they were.
+    _viewed: Volunteer | None = attrs.field(init=False, default=None)
+    _viewed_of: tuple[object, ...] = attrs.field(init=False, default=())
+
     def view(self) -> Volunteer:
         """As the scheduler and the pages see it."""
+        now = (self.facts, self.state, self.holding, self.reason, self.heard_at)
+        if self._viewed is None or now != self._viewed_of:
+            self._viewed, self._viewed_of = self._look(), now
+        return self._viewed
+
+    def _look(self) -> Volunteer:
         return Volunteer(
             self.name,
             self.facts,
