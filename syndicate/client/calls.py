@@ -110,24 +110,7 @@ class Calls:
 
     async def _answer(self, verb: str, argument: Any, token: str | None) -> Any:
         try:
-            if token is not None and not 0 < len(token) <= TOKEN_LENGTH:
-                raise Invalid(f"A key of a call has 1 to {TOKEN_LENGTH} characters.")  # noqa: TRY301
-            if verb in FAULTS:
-                return await self._handle.fault(verb, _object(argument), token)
-            match verb:
-                case "job":
-                    return await self._handle.job()
-                case "faults":
-                    return await self._handle.faults()
-                case "finish":
-                    return await self._handle.finish(_object(argument))
-                case "mark":
-                    return await self._once(verb, token, lambda: self._mark(argument))
-                case "samples":
-                    return await self._once(verb, token, lambda: self._samples(argument))
-                case "events":
-                    return await self._handle.events(_count(argument))
-            raise Invalid(f"A client cannot ask for {verb!r}.")  # noqa: TRY301
+            return await self._do(verb, argument, token)
         except SyndicateError:
             raise
         except CancelledError:
@@ -135,6 +118,26 @@ class Calls:
         except Exception as error:  # the edge to whatever is behind the handle: a defect
             log.failure("a call of a client failed: {verb}", verb=verb)
             raise Internal("The volunteer failed; its log tells more.") from error
+
+    async def _do(self, verb: str, argument: Any, token: str | None) -> Any:
+        if token is not None and not 0 < len(token) <= TOKEN_LENGTH:
+            raise Invalid(f"A key of a call has 1 to {TOKEN_LENGTH} characters.")
+        if verb in FAULTS:
+            return await self._handle.fault(verb, _object(argument), token)
+        match verb:
+            case "job":
+                return await self._handle.job()
+            case "faults":
+                return await self._handle.faults()
+            case "finish":
+                return await self._handle.finish(_object(argument))
+            case "mark":
+                return await self._once(verb, token, lambda: self._mark(argument))
+            case "samples":
+                return await self._once(verb, token, lambda: self._samples(argument))
+            case "events":
+                return await self._handle.events(_count(argument))
+        raise Invalid(f"A client cannot ask for {verb!r}.")
 
     async def _once(self, verb: str, token: str | None, do: Callable[[], Any]) -> Any:
         """Do it, unless the same was done; what has failed is tried again."""

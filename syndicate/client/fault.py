@@ -12,7 +12,8 @@ import os
 import sys
 
 if not __package__:  # run as a script, which the sandbox shows beside the library
-    sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "lib"))
+    _top = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    sys.path.insert(0, os.path.join(_top, "lib"))
 
 from syndicate.client import sync
 

@@ -37,6 +37,7 @@ class Listener(FileDescriptor):
         self, reactor: Any, directory: Path, name: str, uid: int, factory: IProtocolFactory
     ) -> None:
         super().__init__(reactor)
+        self._reactor = reactor
         self._factory = factory
         self._path = directory / name
         self._respite: IDelayedCall | None = None
@@ -61,7 +62,7 @@ class Listener(FileDescriptor):
             except OSError as error:
                 log.warn("a connection to a door has to wait: {why}", why=error.strerror)
                 self.stopReading()
-                self._respite = self.reactor.callLater(RESPITE, self.startReading)  # type: ignore[attr-defined]
+                self._respite = self._reactor.callLater(RESPITE, self.startReading)
                 return
             with accepted:
                 accepted.setblocking(False)
@@ -70,7 +71,7 @@ class Listener(FileDescriptor):
     def _serve(self, accepted: socket.socket) -> None:
         """Have the reactor serve a connection, of which it makes a copy."""
         try:
-            self.reactor.adoptStreamConnection(accepted.fileno(), socket.AF_UNIX, self._factory)  # type: ignore[attr-defined]
+            self._reactor.adoptStreamConnection(accepted.fileno(), socket.AF_UNIX, self._factory)
         except OSError as error:
             log.warn("a connection to a door was lost: {why}", why=error.strerror)
 

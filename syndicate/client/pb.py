@@ -24,6 +24,7 @@ import json
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from errno import EACCES, ENOENT
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock, TimeoutError
@@ -108,10 +109,10 @@ class Wire:
                 ConnectionClosed,
                 pb.PBConnectionLost,
                 pb.DeadReferenceError,
-            ) as e:
+            ) as error:
                 self._root = None
-                if pause is None:
-                    raise sync.NoDoor(f"Nobody answers at {self.path}: {e}.") from e
+                if pause is None or getattr(error, "osError", None) in (ENOENT, EACCES):
+                    raise sync.NoDoor(f"Nobody answers at {self.path}: {error}") from error
                 await deferLater(self.reactor, pause)
         raise AssertionError("the last pause is none")
 

@@ -21,12 +21,14 @@ from zope.interface import implementer
 from syndicate.client.calls import FAULTS, Calls
 from syndicate.client.gate import Gate
 from syndicate.client.pb import Refusal
-from syndicate.domain.errors import Internal, Invalid, SyndicateError
+from syndicate.domain.errors import Internal, Invalid, SyndicateError, TooLarge
 
 log = Logger()
 
 #: Most bytes of one message with all that is in it.
 MESSAGE_CAP = 1 << 20
+#: Most bytes of an answer: Banana refuses more than 640 KiB in one string.
+ANSWER_CAP = 512 << 10
 #: Bytes that PB's parser is given at once.
 PIECE = 8192
 
@@ -48,7 +50,7 @@ class Root(pb.Root):
         except Exception as error:  # noqa: BLE001  (whatever a peer's values set off in Jelly)
             raise Refusal("invalid", f"The arguments are none: {error!r}.", "{}") from None
         answer = self._answer(message, arguments, named)
-        return broker.serialize(answer.addCallbacks(_pack, _refuse))
+        return broker.serialize(answer.addCallback(_pack).addErrback(_refuse))
 
     def _answer(self, verb: str, arguments: Any, named: Any) -> Deferred[Any]:
         count = 2 if verb in _WITH_ARGUMENT else 1
@@ -80,7 +82,21 @@ def _read(verb: str, given: object) -> Any:
 
 
 def _pack(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    data = _encode(value)
+    # Of events, those that are left out come with the next call.
+    while len(data) > ANSWER_CAP and isinstance(value, list) and len(value) > 1:
+        value = value[: len(value) // 2]
+        data = _encode(value)
+    if len(data) > ANSWER_CAP:
+        raise TooLarge(
+            f"The answer has {len(data)} bytes; Perspective Broker may carry {ANSWER_CAP}. "
+            "HTTP carries all."
+        )
+    return data
+
+
+def _encode(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str).encode()
 
 
 def _refuse(failure: Failure) -> Failure:
@@ -98,6 +114,9 @@ class DoorBroker(pb.Broker):
 
     #: Bytes of the message that is being received.
     _pending = 0
+    #: Bytes that have come, and wait until what was answered before has been read.
+    _unread = b""
+    _choked = False
     _parted = False
 
     def __init__(self, gate: Gate, security: SecurityOptions) -> None:
@@ -119,13 +138,14 @@ class DoorBroker(pb.Broker):
         self._gate.leave(self)
 
     def dataReceived(self, chunk: bytes) -> None:
-        # PB's parser copies the rest of what it is given for every item that it finds there.
-        for start in range(0, len(chunk), PIECE):
-            piece = chunk[start : start + PIECE]
+        # PB's parser copies the rest of what it is given for every item that it finds there, and
+        # answers all that it is given.
+        self._unread += chunk
+        while self._unread and not self._choked and not self._parted:
+            piece, self._unread = self._unread[:PIECE], self._unread[PIECE:]
             self._pending += len(piece)
             if self._pending > MESSAGE_CAP:
                 self._part("a message is too long")
-            if self._parted:
                 return
             try:
                 super().dataReceived(piece)
@@ -152,11 +172,15 @@ class DoorBroker(pb.Broker):
 
     def pauseProducing(self) -> None:
         """The peer does not read."""
+        self._choked = True
         self._wire.pauseProducing()
 
     def resumeProducing(self) -> None:
         """It reads again."""
-        self._wire.resumeProducing()
+        self._choked = False
+        self.dataReceived(b"")
+        if not self._choked:
+            self._wire.resumeProducing()
 
     def stopProducing(self) -> None:
         """The connection is lost."""

@@ -188,10 +188,10 @@ def error_of(told: Any) -> SyndicateError:
 
 
 class Machine(str):
-    """A machine of the job: its name, with its ``role``, ``index`` and ``ip``."""
+    """A machine of the job: its name, with its ``role``, ``number`` and ``ip``."""
 
     role: str
-    index: int  # type: ignore[assignment]
+    number: int
     ip: str
 
     @classmethod
@@ -199,8 +199,7 @@ class Machine(str):
         """The machine that an answer tells of."""
         made = cls(told["name"])
         made.role, made.ip = told["role"], told["ip"]
-        number = "".join(letter for letter in made if letter.isdigit())
-        made.index = int(number or 0)
+        made.number = int("".join(filter(str.isdigit, made)) or 0)
         return made
 
 
@@ -319,7 +318,7 @@ class _Connection:
         words = self._file.readline(65536).split(None, 2)
         if len(words) < 2 or not words[1].isdigit():
             raise ConnectionError("the door closed the connection")
-        headers = {}  # type: ignore[var-annotated]
+        headers: dict[bytes, bytes] = {}
         while True:
             line = self._file.readline(65536)
             if not line.endswith(b"\n"):
@@ -374,7 +373,7 @@ class Wire:
             while True:
                 try:
                     return self._ask_once(method, path, body, key)
-                except TimeoutError:
+                except socket.timeout:
                     raise Timeout(
                         f"The door did not answer {path} within {self._timeout:g} s."
                     ) from None

@@ -92,7 +92,8 @@ class DoorRequest(Request):
             return
         key = self.getHeader(b"idempotency-key")
         token = None if key is None else key.decode("utf-8", "replace")
-        calls.call(verb, argument, token).addCallbacks(self._tell, self._tell_failure)
+        answer = calls.call(verb, argument, token).addCallback(_encode)
+        answer.addCallbacks(self._send, self._tell_failure)
 
     def _asked(self) -> tuple[str, Any]:
         """The verb and what goes with it.
@@ -122,13 +123,12 @@ class DoorRequest(Request):
                 raise Invalid(f"{shown} is asked for with {method.decode()}.")
         raise NotFound(f"There is nothing at {shown}.")
 
-    def _tell(self, value: Any) -> None:
+    def _send(self, data: bytes) -> None:
         if not self._disconnected:
-            data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
             self.setHeader(b"Content-Type", b"application/json")
             self.setHeader(b"Content-Length", b"%d" % len(data))
             self.write(data)
-            self.finish()
+            self.channel.finish_when_read(self)
 
     def _tell_failure(self, failure: Failure) -> None:
         error = failure.value
@@ -143,12 +143,16 @@ class DoorRequest(Request):
         told = {"code": error.code, "message": error.message, "details": dict(error.details)}
         if not self.channel_is_kept:
             self.setHeader(b"Connection", b"close")
-        self._tell({"error": told})
+        self._send(_encode({"error": told}))
 
     @property
     def channel_is_kept(self) -> bool:
         """Whether another request may follow on the connection."""
         return self._disconnected or bool(self.channel.persistent)
+
+
+def _encode(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str).encode() + b"\n"
 
 
 def _read(body: bytearray) -> dict[str, Any]:
@@ -186,12 +190,35 @@ class DoorChannel(HTTPChannel):
         self._gate, self.calls, self.clock = gate, calls, clock
         #: Whether it is one too many, and every request is refused.
         self.turned_away = gate.full
+        self._choked = False
+        self._unfinished: Request | None = None
+
+    def finish_when_read(self, request: Request) -> None:
+        """Finish a request as soon as its reader has read enough: else those who send requests
+        and never read would fill our memory with answers.
+        """
+        if self._choked:
+            self._unfinished = request
+        else:
+            request.finish()
+
+    def pauseProducing(self) -> None:
+        super().pauseProducing()
+        self._choked = True
+
+    def resumeProducing(self) -> None:
+        self._choked = False
+        super().resumeProducing()
+        request, self._unfinished = self._unfinished, None
+        if request is not None:
+            request.finish()
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self._gate.enter(self)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self._unfinished = None
         super().connectionLost(reason)
         self._gate.leave(self)
 

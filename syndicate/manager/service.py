@@ -326,7 +326,8 @@ class Manager(Service):
         return await self._store.events(number, after, limit)
 
     async def _store_events(self, number: int, after: int) -> list[Any]:
-        return await self._store.events(number, after, 1000)
+        # As many as surely fit into one message of the wire; the client asks for more.
+        return await self._store.events(number, after, 200)
 
     async def revoke(self, user: User, number: int, name: str) -> Job:
         """Take a client's handle away; what it has in force stays until it is undone.
