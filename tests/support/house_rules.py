@@ -20,6 +20,7 @@ import pytest_twisted
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 
+from tests.support import traces
 from tests.support.deadline import deadline_of, watchdog, with_deadline
 from tests.support.traces import MARK, LoggedErrors, left_behind, look, sweep
 
@@ -71,6 +72,12 @@ def _is_root() -> bool:
         if line.startswith("CapEff:")
     )
     return os.geteuid() == 0 and bool(effective >> CAP_SYS_ADMIN & 1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def place_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tell our leftovers from those of other runs on this machine."""
+    traces.place = tmp_path_factory.getbasetemp()
 
 
 def pytest_collection_finish() -> None:

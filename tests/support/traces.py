@@ -23,6 +23,9 @@ MARK = "SYNDICATE_TEST_RUN"
 #: What the sandbox and the lab name the things they make in the kernel.
 OURS = "syn"
 
+#: Where this run of the tests has its temporary folders; set when it begins.
+place: Path = Path("/nonexistent")
+
 #: What there is of each kind of thing, by name of the kind.
 Traces = Mapping[str, frozenset[Any]]
 
@@ -115,13 +118,13 @@ def _described(processes: Iterable[psutil.Process]) -> frozenset[Process]:
 
 
 def mounts() -> frozenset[str]:
-    """Mount points that a test may have made: in temporary folders, or with our name."""
+    """Mount points that a test may have made: in its temporary folders, or with our name."""
     points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
     strange = _others_labs()
     return frozenset(
         p
         for p in points
-        if ("/pytest-" in p or f"/{OURS}" in p)
+        if (p.startswith(f"{place}/") or (f"/{OURS}" in p and "/pytest-" not in p))
         and not p.removeprefix("/run/netns/").startswith(strange)
     )
 
@@ -137,8 +140,8 @@ def kernel_things() -> frozenset[Path]:
 
 
 def _others_labs() -> tuple[str, ...]:
-    """What the names begin with that belong to labs of others on this machine; tests have
-    theirs in temporary folders."""
+    """What the names begin with that belong to labs of others on this machine, other runs of
+    the tests among them; ours are in this run's temporary folders."""
     if not Path("/sys/class/net").is_dir():
         return ()
     try:
@@ -146,7 +149,7 @@ def _others_labs() -> tuple[str, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(
-        lab.prefix for lab in labs if lab.directory and "/pytest-" not in str(lab.directory)
+        lab.prefix for lab in labs if lab.directory and not lab.directory.is_relative_to(place)
     )
 
 
