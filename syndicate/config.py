@@ -122,6 +122,15 @@ class Clients:
 
 
 @attrs.frozen
+class AuditConfig:
+    """``[audit]``: how much of the audit log is kept; each of its three streams has as much."""
+
+    #: Bytes after which a file is full, and how many full ones are kept.
+    file_size: int = _key(parse_size, default=16 << 20)
+    files: int = _key(_whole, default=8)
+
+
+@attrs.frozen
 class ManagerConfig:
     """The whole of ``manager.toml``."""
 
@@ -129,6 +138,7 @@ class ManagerConfig:
     liveness: Liveness = Liveness()
     maxima: Maxima = Maxima()
     clients: Clients = Clients()
+    audit: AuditConfig = AuditConfig()
 
 
 @attrs.frozen
@@ -184,6 +194,7 @@ def load_manager(path: Path) -> ManagerConfig:
         "liveness": _section(Liveness, table, "liveness", problems),
         "maxima": _section(Maxima, table, "maxima", problems),
         "clients": _section(Clients, table, "clients", problems),
+        "audit": _section(AuditConfig, table, "audit", problems),
     }
     _finish(path, table, sections, problems)
     return ManagerConfig(**sections)

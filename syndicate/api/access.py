@@ -30,7 +30,8 @@ class Access:
         token = self._manager.tokens.check(bearer(request))
         if token.role == "volunteer":
             raise Forbidden("A volunteer's token only joins volunteers; use a user's.")
-        return User(token.user, token.role)
+        address = getattr(request.getClientAddress(), "host", "")
+        return User(token.user, token.role, token.id, address)
 
     def volunteer(self, request: Request) -> str:
         """The name of the volunteer whose session a request shows.

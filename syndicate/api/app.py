@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from syndicate import __version__
 from syndicate.api.access import Access
+from syndicate.api.auditing import Auditing
 from syndicate.api.exchange import (
     answer_json,
     body_of,
@@ -28,7 +29,7 @@ from syndicate.api.files import JobFiles
 from syndicate.api.following import Following
 from syndicate.api.lookup import Lookup
 from syndicate.api.transfers import Transfers
-from syndicate.domain.errors import Forbidden, Internal, Invalid, SyndicateError
+from syndicate.domain.errors import Forbidden, Internal, Invalid, SyndicateError, Unauthorized
 from syndicate.domain.job import JobState
 from syndicate.domain.spec import read_spec
 from syndicate.manager.service import Manager, User
@@ -53,10 +54,12 @@ class Api:
     _files: JobFiles = attrs.field(init=False)
     _lookup: Lookup = attrs.field(init=False)
     _following: Following = attrs.field(init=False)
+    auditing: Auditing = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._files = JobFiles(self._manager.logs, self._manager.blobs)
         self._lookup = Lookup(self._manager)
+        self.auditing = Auditing(self._clock, self._manager.audit)
         self._following = Following(self._clock, self._manager, self._lookup, self._files)
 
     # Answers that come at once.
@@ -180,6 +183,7 @@ class Api:
             ("GET", "/v1/jobs/<name>/samples", faults.samples),
             ("GET", "/v1/volunteers", self.volunteers),
             ("POST", "/v1/tokens", self.new_token),
+            ("GET", "/v1/audit", self.auditing.entries),
         ]
         for method, path, handler in routes:
             self._route(app, method, path, handler, self._access.user)
@@ -210,7 +214,8 @@ class Api:
                 if who is None:
                     found = await handler(request, **values)
                 else:
-                    found = await handler(request, who(request), **values)
+                    user = self._let_in(request, who)
+                    found = await self.auditing.watch(request, user, handler, values)
             except SyndicateError as error:
                 return refuse(request, error)
             except Exception:  # noqa: BLE001  (the edge of the API: a defect, logged whole)
@@ -220,6 +225,13 @@ class Api:
 
         answer.__name__ = f"{method}_{path}"
         app.route(path, methods=[method])(answer)
+
+    def _let_in(self, request: Request, who: Callable[[Request], User | str]) -> User | str:
+        try:
+            return who(request)
+        except (Unauthorized, Forbidden) as error:
+            self.auditing.refused(request, error)
+            raise
 
 
 def _counts(words: Any) -> dict[str, int]:

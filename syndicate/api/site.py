@@ -13,7 +13,7 @@ from syndicate.api.exchange import BODY_CAP, refuse
 from syndicate.blobs.interface import IBlobStore
 from syndicate.blobs.serve import Gathered, begin_upload
 from syndicate.blobs.streaming import Sink, StreamingRequest, StreamingSite
-from syndicate.domain.errors import SyndicateError
+from syndicate.domain.errors import Forbidden, SyndicateError, Unauthorized
 
 _BLOB = re.compile(rb"/v1/blobs/([0-9a-f]{64})")
 
@@ -31,6 +31,8 @@ def make_site(reactor: Any, api: Api, access: Access, blobs: IBlobStore) -> Stre
         return begin_upload(request, length, blobs, found[1].decode())
 
     def answer(request: StreamingRequest, error: SyndicateError) -> bytes:
+        if isinstance(error, (Unauthorized, Forbidden)):
+            api.auditing.refused(request, error)
         return refuse(request, error)
 
     site = _QuietSite(api.resource(), begin, answer, reactor)

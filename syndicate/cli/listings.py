@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from syndicate.cli.output import Column, Listing, Row, ago, seconds_since
 from syndicate.domain.quantities import say_size, say_span
 
@@ -25,6 +27,11 @@ def ended_how(machine: Row) -> str:
     if machine["signal"] is not None:
         return f"signal {machine['signal']}"
     return "" if machine["exit_code"] is None else str(machine["exit_code"])
+
+
+def _told(entry: Row) -> str:
+    """Details of an entry of the audit log; as JSON in ASCII, for somebody typed them."""
+    return ", ".join(f"{key} {json.dumps(value)}" for key, value in entry["details"].items())
 
 
 JOBS = Listing(
@@ -90,4 +97,21 @@ VOLUNTEERS = Listing(
     ),
     id="volunteer",
     empty="No volunteer has registered. Look at a volunteer's log for what keeps it.",
+)
+
+AUDIT = Listing(
+    columns=(
+        Column("AT", lambda entry: entry["at"][:19] + "Z"),
+        Column("WHO", lambda entry: entry["who"] or "(stranger)"),
+        Column("ROLE", lambda entry: entry["role"]),
+        Column("DID", lambda entry: entry["did"]),
+        Column("ON", lambda entry: entry["on"]),
+        Column("OUTCOME", lambda entry: entry["outcome"]),
+        Column("FROM", lambda entry: entry["address"]),
+        Column("TOKEN", lambda entry: entry["token"], wide=True),
+        Column("", _told, wrap=True),
+    ),
+    csv=("at", "kind", "who", "role", "token", "address", "did", "on", "outcome"),
+    id="at",
+    empty="Nothing of that kind was recorded.",
 )

@@ -35,6 +35,7 @@ _VERBS = {
     "volunteers": "volunteers:volunteers",
     "lab": "lab:lab",
     "token": "site:token",
+    "audit": "auditing:audit",
     "config": "site:config",
     "completion": "site:completion",
     "version": "site:version",

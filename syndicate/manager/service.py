@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from syndicate.audit.interface import IAudit
 from syndicate.blobs.interface import IBlobStore, ILogStore
 from syndicate.credentials.interface import ITokens, Token
 from syndicate.domain.errors import (
@@ -31,6 +32,7 @@ from syndicate.domain.lifecycle import ACTIVE, cancel, recover
 from syndicate.domain.quantities import say_size, say_span
 from syndicate.domain.scheduler import AFTER_WALL, Census, Occupied, Reserve, Snapshot, fits, plan
 from syndicate.domain.volunteer import VolunteerState
+from syndicate.manager.auditing import record_ask
 from syndicate.manager.book import Book
 from syndicate.manager.conductor import Conductor
 from syndicate.manager.desk import FaultDesk
@@ -93,6 +95,9 @@ class User:
 
     name: str
     role: str
+    #: The id of the token, and the address it came from; they are for the audit log alone.
+    token: str = attrs.field(default="", eq=False)
+    address: str = attrs.field(default="", eq=False)
 
     @property
     def staff(self) -> bool:
@@ -115,6 +120,7 @@ class Manager(Service):
     #: Secrets that were made beside the manager, as ``(secret, role, user)``: it knows them too.
     _given: tuple[tuple[str, str, str], ...] = ()
     site: Site = Site()
+    audit: IAudit = attrs.field(kw_only=True)
     started_at: float = attrs.field(init=False, default=0.0)
     feed: Feed = attrs.field(init=False, factory=Feed)
     _term: ITerm | None = attrs.field(init=False, default=None)
@@ -207,6 +213,7 @@ class Manager(Service):
             await self._term.resign()
         await self._gate.close()
         await self._store.close()
+        self.audit.close()
 
     # For the faces: what users and staff may do.
 
@@ -417,7 +424,8 @@ class Manager(Service):
 
     def ask(self, name: str, ask: Ask) -> Deferred[Any]:
         """See `IFleet.ask`."""
-        return Deferred.fromCoroutine(self.handles.ask(name, ask))
+        answer = Deferred.fromCoroutine(self.handles.ask(name, ask))
+        return record_ask(self.audit, self._clock, name, ask, answer)
 
     def lost(self, link: IVolunteer, reason: str) -> None:
         """See `IFleet.lost`."""

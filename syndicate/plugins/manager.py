@@ -20,6 +20,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from syndicate.api.access import Access
 from syndicate.api.app import Api
 from syndicate.api.site import make_site
+from syndicate.audit.files import FileAudit
 from syndicate.blobs.files import FileBlobStore
 from syndicate.blobs.logs import FileLogStore
 from syndicate.cli import packing
@@ -80,6 +81,7 @@ def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
             for name, role, user in FIRST_TOKENS
         ),
         _site(config),
+        audit=FileAudit(reactor, state / "audit", config.audit.file_size, config.audit.files),
     )
 
     async def prepare() -> None:

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from syndicate.audit.memory import MemoryAudit
 from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.blobs.memory import MemoryBlobStore, MemoryLogStore
 from syndicate.client.interface import IHandle
@@ -165,7 +166,7 @@ class Cluster:
         self.clock.advance(1_700_000_000)
         self.directory, self.behaviour, self.patience = directory, behaviour, patience
         self.store, self.blobs, self.logs = MemoryStore(), MemoryBlobStore(), MemoryLogStore()
-        self.inspector = FixedInspector()
+        self.inspector, self.audit = FixedInspector(), MemoryAudit()
         self.hosts: dict[str, Host] = {}
         self._tokens = 0
         self.manager = self._make_manager()
@@ -180,6 +181,7 @@ class Cluster:
             self.inspector,
             TokenRegistry(self.clock),
             site=Site(patience=self.patience),
+            audit=self.audit,
         )
         self.result_of(manager.open())
         manager.startService()

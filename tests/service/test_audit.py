@@ -1,0 +1,112 @@
+"""What the manager writes into its audit log, and who may read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+from syndicate.audit.interface import Entry, Kind, Wanted
+from syndicate.domain.errors import NotYours
+from tests.service.test_api import Make, forever, make_door
+
+__all__ = ["make_door"]
+
+
+async def told(door: Any, **wanted: Any) -> list[Entry]:
+    found: list[Entry] = await door.cluster.audit.tail(100, Wanted(**wanted))
+    return found
+
+
+def brief(entries: list[Entry]) -> list[tuple[str, str, str, str]]:
+    return [(each.actor.name, each.did, each.on, each.outcome) for each in entries]
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_that_people_change_is_recorded_and_what_they_look_at_is_not(
+    make_door: Make,
+) -> None:
+    door = make_door(1, forever)
+    await door.submit()
+    await door.ask("GET", "/v1/jobs/1")
+    await door.ask("POST", "/v1/jobs/1/cancel", "bob")
+    await door.ask("POST", "/v1/jobs/latest/cancel", "boss")
+    await door.ask("POST", "/v1/jobs/1/faults/kill", "boss", json={"machine": "master"})
+    code, made = await door.ask("POST", "/v1/tokens", "boss", json={"role": "user", "user": "eve"})
+    assert code == 201
+    entries = await told(door)
+    assert brief(entries) == [
+        ("ann", "submit", "job 1", "done"),
+        ("bob", "cancel", "job 1", "forbidden"),
+        ("boss", "cancel", "job 1", "done"),
+        ("boss", "inflict", "job 1", "conflict"),
+        ("boss", "new token", f"token {made['id']}", "done"),
+    ]
+    assert entries[3].details["kind"] == "kill"
+    assert entries[3].details["machine"] == "master"
+    assert made["secret"] not in repr(entries)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_entry_names_token_role_and_address_and_never_the_secret(make_door: Make) -> None:
+    door = make_door(1)
+    await door.submit()
+    (entry,) = await told(door)
+    token = door.cluster.manager.tokens.check(door.secrets["ann"])
+    actor = entry.actor
+    assert (actor.kind, actor.name, actor.role) == (Kind.PERSON, "ann", "user")
+    assert (actor.token, actor.address) == (token.id, "127.0.0.1")
+    assert door.secrets["ann"] not in repr(entry)
+    assert len(entry.details["sha256"]) == 64
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_not_let_in_is_recorded(make_door: Make) -> None:
+    door = make_door(1)
+    assert (await door.ask("GET", "/v1/jobs", None))[0] == 401
+    assert (await door.ask("GET", "/v1/jobs", "a wrong secret"))[0] == 401
+    assert (await door.ask("GET", "/v1/jobs", "v"))[0] == 403
+    assert (await door.ask("PUT", f"/v1/blobs/{'0' * 64}", "odd", data=b"x"))[0] == 401
+    entries = await told(door)
+    assert [each.outcome for each in entries] == [
+        *("unauthorized", "unauthorized", "forbidden", "unauthorized"),
+    ]
+    assert {each.actor.kind for each in entries} == {Kind.STRANGER}
+    assert entries[0].details["request"] == "GET /v1/jobs"
+    assert "a wrong secret" not in repr(entries)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_clients_do_to_their_job_is_recorded(make_door: Make) -> None:
+    door = make_door(4, forever)
+    number = door.cluster.submit_with_clients(machines=2)
+    handle = door.cluster.handle(number)
+    await handle.fault("kill", {"machine": "slave[0]"}, "t-1")
+    with pytest.raises(NotYours):
+        await handle.fault("kill", {"machine": "slave[9]"}, None)
+    await handle.job()
+    await handle.finish({"passed": True})
+    entries = await told(door, kind=Kind.CLIENT)
+    client = f"client[0] of job {number}"
+    assert brief(entries) == [
+        (client, "fault", f"job {number}", "done"),
+        (client, "fault", f"job {number}", "not_yours"),
+        (client, "finish", f"job {number}", "done"),
+    ]
+    volunteer = door.cluster.job(number).machine("client[0]").volunteer
+    assert entries[0].actor.address == volunteer
+    assert entries[0].details["arguments"] == {"machine": "slave[0]"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_operators_read_it_and_nobody_else(make_door: Make) -> None:
+    door = make_door(1)
+    secret, token = door.cluster.manager.tokens.make("operator", "ops", None)
+    door.cluster.manager.tokens.add([token])
+    await door.submit()
+    assert (await door.ask("GET", "/v1/audit", "boss"))[0] == 403
+    code, found = await door.ask("GET", "/v1/audit?who=ann&limit=5", secret)
+    assert (code, [each["did"] for each in found["entries"]]) == (200, ["submit"])
+    code, found = await door.ask("GET", "/v1/audit?kind=nobody", secret)
+    assert (code, found["error"]["code"]) == (400, "invalid")
