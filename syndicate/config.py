@@ -164,6 +164,9 @@ class SandboxConfig:
     uids: tuple[int, int] = _key(_range, default=(20000, 20015))
     #: Given to jobs as ``/etc/resolv.conf``; none when not set.
     resolv_conf: Path | None = _key(_path, default=None)
+    #: Where the links into ``/usr`` are kept that every job's root begins with; several volunteers
+    #: on one machine may name the same directory. In ``state`` when not set.
+    skeletons: Path | None = _key(_path, default=None)
 
 
 @attrs.frozen

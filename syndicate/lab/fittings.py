@@ -6,6 +6,7 @@ The layout of a lab's directory::
     client/                  authority and token, for the one who brought the lab up
     manager/manager.toml     log, output, and state/ with authority/ and tokens/
     v1/volunteer.toml        authority.pem, join, log, output, and state/
+    skeletons/               what the roots of all volunteers' jobs begin with
 """
 
 from __future__ import annotations
@@ -96,7 +97,12 @@ def _write_volunteer(
                 "join_token_file": str(path.parent / "join"),
                 "address": host.address,
             },
-            "sandbox": {"mode": "root", "uids": list(host.uids or ())},
+            # All hosts of a lab are this machine: one skeleton does for them.
+            "sandbox": {
+                "mode": "root",
+                "uids": list(host.uids or ()),
+                "skeletons": str(directory / "skeletons"),
+            },
         }
     )
     write_private(path, text)

@@ -70,6 +70,7 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
             config.sandbox.mode,
             config.sandbox.resolv_conf,
             lambda: () if network.group is None else (network.group,),
+            config.sandbox.skeletons,
         ),
         FileBlobStore(who.state / "cache", LARGEST_SOURCE, reactor, durable=False),
         HttpsTransfer(

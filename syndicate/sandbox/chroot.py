@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from syndicate.domain.errors import Conflict, NotClean, SandboxFailed
 from syndicate.domain.job import Limits
-from syndicate.sandbox import leftovers, skeleton
+from syndicate.sandbox import leftovers
 from syndicate.sandbox.cgroups import remove_group
 from syndicate.sandbox.confine.discard import discard
 from syndicate.sandbox.disk import Disks
@@ -50,6 +50,8 @@ class ChrootSandbox:
     :param groups: tells of control groups that somebody else makes and removes, and that all
         processes of jobs are to be in from their first moment on, or in groups within them;
         asked once, by the probe.
+    :param skeletons: a directory that other volunteers on this machine keep the lowest layer of
+        roots in too, so that it is made once; None for one of its own.
     """
 
     def __init__(
@@ -61,10 +63,11 @@ class ChrootSandbox:
         mode: str = "auto",
         resolv_conf: Path | None = None,
         groups: Callable[[], tuple[Path, ...]] = tuple,
+        skeletons: Path | None = None,
     ) -> None:
         if not _PLAIN_NAME.fullmatch(name):
             raise SandboxFailed(f"The volunteer's name {name!r} cannot be part of a file's name.")
-        self._host = Host.at(reactor, state, name, uids, resolv_conf, groups)
+        self._host = Host.at(reactor, state, name, uids, resolv_conf, groups, skeletons)
         self._modes: tuple[Literal["root", "user"], ...]
         if mode == "auto":
             self._modes = ("root", "user") if os.geteuid() == 0 else ("user",)
@@ -97,7 +100,7 @@ class ChrootSandbox:
                 "cannot be mounted: use another one."
             )
         self._host.make_directories()
-        await self._host.in_thread(skeleton.build, self._host.skeleton)
+        await self._host.in_thread(self._host.provide_skeleton)
         problems = []
         for mode in self._modes:
             self._host.mode = mode

@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from syndicate.domain.errors import NotClean
+from syndicate.sandbox import skeleton
 from syndicate.sandbox.cgroups import ControlGroups
 from syndicate.sandbox.confine.discard import discard
 from syndicate.sandbox.disk import Disks
@@ -52,6 +53,10 @@ class Host:
     sources: Sources
     mode: Literal["root", "user"] = "root"
     resolv_conf: Path | None = None
+    #: The lowest layer of every job's root, once `provide_skeleton` has made it.
+    skeleton: Path = Path("/nonexistent")
+    #: Where skeletons are that other volunteers on this machine use too; None: they have their own.
+    shared_skeletons: Path | None = None
     _clearing: dict[Path, Deferred[None]] = attrs.field(factory=dict)
     #: What could not be removed, and why.
     _stuck: dict[Path, str] = attrs.field(factory=dict)
@@ -65,6 +70,7 @@ class Host:
         uids: tuple[int, int],
         resolv_conf: Path | None,
         other_groups: Callable[[], tuple[Path, ...]],
+        shared_skeletons: Path | None = None,
     ) -> Host:
         """Lay out the state directory."""
         state = state.resolve()
@@ -79,12 +85,8 @@ class Host:
             disks=Disks(reactor, state / "templates"),
             sources=Sources(launchers, state / "sources", RULES),
             resolv_conf=resolv_conf,
+            shared_skeletons=shared_skeletons,
         )
-
-    @property
-    def skeleton(self) -> Path:
-        """The lowest layer of every job's root."""
-        return self.state / "skeleton"
 
     @property
     def jobs(self) -> Path:
@@ -101,6 +103,12 @@ class Host:
         self.state.mkdir(parents=True, exist_ok=True)
         for name in ("jobs", "sources", "templates", "trash"):
             (self.state / name).mkdir(mode=0o711, exist_ok=True)
+
+    def provide_skeleton(self) -> None:
+        """Make the skeleton, or take the one that another volunteer has made; blocks."""
+        shared = self.shared_skeletons
+        place = shared or self.state / "skeletons"
+        self.skeleton = skeleton.provide(place, shared=shared is not None)
 
     def old_groups(self) -> list[Path]:
         """Control groups of this volunteer that its launchers of now are not in, innermost

@@ -10,6 +10,8 @@ them.
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -55,7 +57,7 @@ _ETC = (
 )
 #: Mount points.
 _MOUNT_POINTS = ("dev", "proc", "tmp", "usr")
-#: Changes with what `build` makes.
+#: Changes with what `provide` makes.
 _FORM = "1"
 
 
@@ -69,17 +71,34 @@ def merged_directories() -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def build(place: Path) -> bool:
-    """Make the skeleton, unless it is there and the host has not changed since.
+def provide(place: Path, *, shared: bool = False) -> Path:
+    """The skeleton for the host as it is now, made when it is not there yet.
 
-    :returns: whether it was made.
+    Several volunteers on one machine may share a place: whoever comes first makes it, the others
+    wait for it. One that was made for a former state of the host is removed, unless it may be a
+    layer of somebody else's jobs.
+
+    :param place: directory that skeletons are kept in.
+    :param shared: whether others use it too.
     """
-    stamp = place.with_suffix(".stamp")
-    wanted = "\n".join((_FORM, *_signs()))
-    if place.is_dir() and stamp.exists() and stamp.read_text() == wanted:
-        return False
-    stamp.unlink(missing_ok=True)
-    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(mode=0o755, parents=True, exist_ok=True)
+    signs = "\n".join((_FORM, *_signs()))
+    wanted = place / hashlib.sha256(os.fsencode(signs)).hexdigest()[:16]
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not wanted.is_dir():
+            draft = wanted.with_suffix(".new")
+            shutil.rmtree(draft, ignore_errors=True)
+            _build(draft)
+            draft.rename(wanted)
+        if not shared:
+            for old in place.iterdir():
+                if old.is_dir() and old != wanted:
+                    shutil.rmtree(old)
+    return wanted
+
+
+def _build(place: Path) -> None:
     place.mkdir(mode=0o755)
     for name in _MOUNT_POINTS:
         (place / name).mkdir()
@@ -92,8 +111,6 @@ def build(place: Path) -> bool:
     (place / "etc/nsswitch.conf").write_text(
         "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n"
     )
-    stamp.write_text(wanted)
-    return True
 
 
 def _signs() -> Iterator[str]:

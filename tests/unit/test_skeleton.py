@@ -3,12 +3,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from syndicate.sandbox.skeleton import build, make_identity, merged_directories
+from syndicate.sandbox.skeleton import make_identity, merged_directories, provide
 
 
 def test_every_link_of_the_skeleton_leads_into_usr(tmp_path: Path) -> None:
-    skeleton = tmp_path / "skeleton"
-    assert build(skeleton)
+    skeleton = provide(tmp_path)
     for name in merged_directories():
         directory = skeleton / name
         assert not directory.is_symlink()
@@ -19,24 +18,30 @@ def test_every_link_of_the_skeleton_leads_into_usr(tmp_path: Path) -> None:
 
 
 def test_the_loader_does_not_depend_on_directories_that_a_source_may_have(tmp_path: Path) -> None:
-    build(tmp_path / "skeleton")
-    loaders = list(tmp_path.glob("skeleton/lib64/ld-*"))
+    loaders = list(provide(tmp_path).glob("lib64/ld-*"))
     for loader in loaders:
         target = Path("/usr") / os.readlink(loader).removeprefix("../usr/")
         assert not target.is_symlink()
 
 
 def test_the_skeleton_is_kept_while_the_host_stays_the_same(tmp_path: Path) -> None:
-    skeleton = tmp_path / "skeleton"
-    assert build(skeleton)
-    assert not build(skeleton)
-    skeleton.with_suffix(".stamp").write_text("of another time")
-    assert build(skeleton)
+    skeleton = provide(tmp_path)
+    born = skeleton.stat().st_ino
+    assert provide(tmp_path).stat().st_ino == born
+
+
+def test_one_of_a_former_host_is_removed_unless_others_may_use_it(tmp_path: Path) -> None:
+    former, half_made = tmp_path / ("0" * 16), tmp_path / f"{'1' * 16}.new"
+    for path in (former, half_made):
+        (path / "bin").mkdir(parents=True)
+    wanted = provide(tmp_path, shared=True)
+    assert former.is_dir()
+    assert provide(tmp_path) == wanted
+    assert {path.name for path in tmp_path.iterdir()} == {wanted.name, "lock"}
 
 
 def test_nothing_is_copied_that_not_everybody_may_read(tmp_path: Path) -> None:
-    skeleton = tmp_path / "skeleton"
-    build(skeleton)
+    skeleton = provide(tmp_path)
     names = {path.name for path in skeleton.rglob("*")}
     assert not names & {"shadow", "gshadow", "private", "sudoers", "machine-id"}
     for path in (skeleton / "etc").rglob("*"):
