@@ -11,26 +11,23 @@ import json
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.spread import pb
-from twisted.spread.jelly import SecurityOptions
-from zope.interface import implementer
 
 from syndicate.client.calls import FAULTS, Calls
 from syndicate.client.gate import Gate
 from syndicate.client.pb import Refusal
 from syndicate.domain.errors import Internal, Invalid, SyndicateError, TooLarge
+from syndicate.spread.broker import BoundedBroker
+from syndicate.spread.decoder import Bounds
 
 log = Logger()
 
-#: Most bytes of one message with all that is in it.
-MESSAGE_CAP = 1 << 20
+#: What a client may send in one message, and how many of its calls may wait on one connection.
+BOUNDS = Bounds(string=640 << 10, message=1 << 20, items=1000, depth=10, calls=256)
 #: Most bytes of an answer: Banana refuses more than 640 KiB in one string.
 ANSWER_CAP = 512 << 10
-#: Bytes that PB's parser is given at once.
-PIECE = 8192
 
 #: The verbs with something that goes with them, and those with nothing.
 _WITH_ARGUMENT = FAULTS | {"finish", "mark", "samples", "events"}
@@ -45,10 +42,7 @@ class Root(pb.Root):
 
     def remoteMessageReceived(self, broker: Any, message: str, args: Any, kw: Any) -> Any:
         """Answer a call. Not by methods: a name that is none is no defect of ours."""
-        try:
-            arguments, named = broker.unserialize(args), broker.unserialize(kw)
-        except Exception as error:  # noqa: BLE001  (whatever a peer's values set off in Jelly)
-            raise Refusal("invalid", f"The arguments are none: {error!r}.", "{}") from None
+        arguments, named = broker.unserialize(args), broker.unserialize(kw)
         answer = self._answer(message, arguments, named)
         return broker.serialize(answer.addCallback(_pack).addErrback(_refuse))
 
@@ -108,82 +102,27 @@ def _refuse(failure: Failure) -> Failure:
     return Failure(Refusal(error.code, error.message, details))
 
 
-@implementer(IPushProducer)
-class DoorBroker(pb.Broker):
-    """One connection; it is not read from while its peer does not read."""
+class DoorBroker(BoundedBroker):
+    """One connection of a client."""
 
-    #: Bytes of the message that is being received.
-    _pending = 0
-    #: Bytes that have come, and wait until what was answered before has been read.
-    _unread = b""
-    _choked = False
-    _parted = False
+    #: A client's mistakes are told to it; they are not the operator's business.
+    tells = False
 
-    def __init__(self, gate: Gate, security: SecurityOptions) -> None:
-        super().__init__(isClient=False, security=security)
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(BOUNDS, _refusal)
         self._gate = gate
-
-    @property
-    def _wire(self) -> Any:
-        # What a broker calls its transport has no type that knows of producers.
-        return self.transport
 
     def connectionMade(self) -> None:
         if self._gate.enter(self):
-            self._wire.registerProducer(self, True)
             super().connectionMade()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         super().connectionLost(reason)
         self._gate.leave(self)
 
-    def dataReceived(self, chunk: bytes) -> None:
-        # PB's parser copies the rest of what it is given for every item that it finds there, and
-        # answers all that it is given.
-        self._unread += chunk
-        while self._unread and not self._choked and not self._parted:
-            piece, self._unread = self._unread[:PIECE], self._unread[PIECE:]
-            self._pending += len(piece)
-            if self._pending > MESSAGE_CAP:
-                self._part("a message is too long")
-                return
-            try:
-                super().dataReceived(piece)
-            except Exception as error:  # noqa: BLE001  (whatever a peer's bytes set off in it)
-                self._part(repr(error)[:200])
 
-    def callExpressionReceived(self, obj: object) -> None:
-        self._pending = 0
-        super().callExpressionReceived(obj)
-
-    def proto_message(
-        self, number: Any, object_id: Any, name: Any, wants_answer: Any, args: Any, kw: Any
-    ) -> None:
-        """A call; one that wants no answer could not be told that it was refused."""
-        if not wants_answer:
-            self._part("a call wants no answer")
-            return
-        super().proto_message(number, object_id, name, wants_answer, args, kw)
-
-    def _part(self, why: str) -> None:
-        self._parted = True
-        log.warn("a client's connection was broken off: {why}", why=why)
-        self._wire.abortConnection()
-
-    def pauseProducing(self) -> None:
-        """The peer does not read."""
-        self._choked = True
-        self._wire.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """It reads again."""
-        self._choked = False
-        self.dataReceived(b"")
-        if not self._choked:
-            self._wire.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The connection is lost."""
+def _refusal(code: str, message: str) -> Refusal:
+    return Refusal(code, message, "{}")
 
 
 class BrokerFactory(pb.PBServerFactory):
@@ -194,13 +133,12 @@ class BrokerFactory(pb.PBServerFactory):
 
     def __init__(self, gate: Gate, calls: Calls) -> None:
         super().__init__(Root(calls))
-        self._gate, self._security = gate, SecurityOptions()
-        self._security.allowBasicTypes()
+        self._gate = gate
 
     def buildProtocol(self, addr: object) -> DoorBroker | None:
         if self._gate.full:
             return None
-        broker: Any = DoorBroker(self._gate, self._security)
+        broker: Any = DoorBroker(self._gate)
         broker.factory = self
         broker.setNameForLocal("root", self.root.rootObject(broker))
         return broker  # type: ignore[no-any-return]

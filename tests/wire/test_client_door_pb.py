@@ -16,7 +16,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, globalLogPublisher
-from twisted.spread import banana
 from twisted.spread import pb as spread
 from zope.interface import implementer
 
@@ -24,6 +23,7 @@ from syndicate.client import pb, sync
 from syndicate.client.door import Door
 from syndicate.client.pb import Refusal
 from syndicate.domain.errors import Revoked
+from tests.support.banana import encoded
 from tests.support.handles import ScriptedHandle
 from tests.support.sandboxes import the_reactor
 from tests.support.traces import LoggedErrors
@@ -159,18 +159,6 @@ async def test_objects_of_others_are_not_made(root: Any, said: list[str], thing:
         await root.callRemote("kill", thing, None)
     assert refused.value.code == "invalid"
     assert said == []
-
-
-def encoded(value: Any) -> bytes:
-    """A value as it crosses."""
-    from twisted.internet.testing import StringTransport
-
-    encoder, transport = banana.Banana(isClient=0), StringTransport()
-    encoder.makeConnection(transport)
-    transport.clear()
-    encoder.currentDialect = b"pb"
-    encoder.sendEncoded(value)
-    return bytes(transport.value())
 
 
 HELLO = encoded(b"pb") + encoded([b"version", 6])

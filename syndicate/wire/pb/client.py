@@ -16,6 +16,7 @@ from twisted.spread import pb
 
 from syndicate.domain.errors import SyndicateError
 from syndicate.wire.interface import FaultOrder, IWorker, Part, PrepareOrder, Welcome
+from syndicate.wire.pb.connection import JOINED, make_broker
 from syndicate.wire.pb.errors import answers, call
 from syndicate.wire.pb.references import RemoteManager
 from syndicate.wire.pb.server import LOGIN_TIME
@@ -25,6 +26,16 @@ log = Logger()
 
 #: Longest pause between two tries to reach the manager, in seconds.
 LONGEST_PAUSE = 10.0
+
+
+class ManagerFactory(pb.PBClientFactory):
+    """Makes a volunteer's connections; what the manager may send is bounded too."""
+
+    def buildProtocol(self, addr: object) -> pb.Broker:
+        """A connection that can be read at once: it is the volunteer who chose the manager."""
+        broker = make_broker(JOINED, is_client=True)
+        broker.factory = self
+        return broker  # type: ignore[no-any-return]
 
 
 class Orders(pb.Referenceable):
@@ -77,7 +88,7 @@ class ManagerDialler:
     _refusals: int = 0
 
     def __attrs_post_init__(self) -> None:
-        self._factory = pb.PBClientFactory()
+        self._factory = ManagerFactory()
         self._pause = backoffPolicy(
             initialDelay=0.2, maxDelay=LONGEST_PAUSE, jitter=lambda: random.uniform(0, 0.5)
         )

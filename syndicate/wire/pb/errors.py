@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import uuid
 from collections.abc import Callable, Coroutine
@@ -15,7 +16,7 @@ from twisted.logger import Logger
 from twisted.spread import pb
 from twisted.spread.pb import DeadReferenceError, PBConnectionLost
 
-from syndicate.domain.errors import BY_CODE, Internal, SyndicateError, VolunteerLost
+from syndicate.domain.errors import BY_CODE, Internal, Invalid, SyndicateError, VolunteerLost
 
 log = Logger()
 
@@ -63,6 +64,11 @@ def outgoing(error: BaseException) -> WireError:
     return WireError("internal", message, json.dumps({"incident": incident}))
 
 
+def refusal(code: str, message: str) -> WireError:
+    """The error of a connection itself, such as a call of what is not there."""
+    return WireError(code, message, "{}")
+
+
 def incoming(error: BaseException) -> SyndicateError:
     """An error of a remote call as ours."""
     if isinstance(error, WireError):
@@ -83,8 +89,9 @@ def incoming(error: BaseException) -> SyndicateError:
 
 def answers(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Deferred[T]]:
     """Make a coroutine method one that Perspective Broker can call: it returns a Deferred, and
-    every error leaves as a `WireError`.
+    every error leaves as a `WireError`. A call with another number of arguments is refused.
     """
+    count = len(inspect.signature(method).parameters)
 
     async def guarded(*args: Any) -> T:
         try:
@@ -94,6 +101,8 @@ def answers(method: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., Defe
 
     @functools.wraps(method)
     def call(*args: Any) -> Deferred[T]:
+        if len(args) != count:
+            raise outgoing(Invalid(f"This takes {count - 1} values, not {len(args) - 1}."))
         return Deferred.fromCoroutine(guarded(*args))
 
     return call

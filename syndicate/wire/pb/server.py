@@ -17,6 +17,7 @@ from zope.interface import Interface, implementer
 from syndicate.credentials.interface import ITokens
 from syndicate.domain.errors import Unauthorized
 from syndicate.wire.interface import Ask, EndReport, Hello, IFleet
+from syndicate.wire.pb.connection import JOINED, STRANGER, make_broker
 from syndicate.wire.pb.errors import answers
 from syndicate.wire.pb.references import RemoteVolunteer
 from syndicate.wire.pb.values import pack, unpack
@@ -130,11 +131,13 @@ class DoorFactory(pb.PBServerFactory):
 
     def buildProtocol(self, addr: object) -> pb.Broker:
         """A connection that is cut when its login is late."""
-        # What PB calls a broker has neither a typed transport nor room for what we note on it.
-        broker: Any = super().buildProtocol(addr)
+        broker = make_broker(STRANGER, is_client=False)
+        broker.factory = self
+        broker.setNameForLocal("root", self.root.rootObject(broker))
         late = self._clock.callLater(LOGIN_TIME, lambda: broker.transport.abortConnection())
 
         def joined() -> None:
+            broker.bounds = JOINED
             if late.active():
                 late.cancel()
 
