@@ -1,9 +1,10 @@
 """`make demo`: a cluster on this machine, a real job on it, and nothing left behind.
 
 Brings up a lab of a manager and six volunteers, each a network namespace with the real daemon,
-runs ``examples/mapreduce`` on all six by the command line, shows the result and how each machine
-ended, takes the lab down, and looks whether anything is left. What a demo that was killed has left
-is taken away by the next one.
+and works on it by the command line: ``examples/mapreduce`` on all six, with its result and how each
+machine ended, then ``examples/kvstore`` while ``examples/kvbench`` hurts its machines, with the
+report of what was seen. Then it takes the lab down, and looks whether anything is left. What a demo
+that was killed has left is taken away by the next one.
 """
 
 from __future__ import annotations
@@ -31,8 +32,12 @@ from syndicate.lab.traces import find_traces
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".demo"
+EXAMPLES = ROOT / "examples"
 COMMAND = Path(sys.executable).parent / "syndicate"
 VOLUNTEERS = 6
+
+#: Seconds that each phase of the benchmark lasts here; by itself it takes more time for each.
+PHASE = 0.3
 
 #: Those that ask a program to stop.
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -116,21 +121,50 @@ def _show(lab: Lab) -> int:
     lab.up(VOLUNTEERS)
     console.print(f"up in {time.monotonic() - began:.1f} s; every host is a network namespace")
     _run(lab, "volunteers")
-    _title(f"examples/mapreduce on {VOLUNTEERS} machines")
-    source = str(ROOT / "examples" / "mapreduce")
-    code = _run(lab, "submit", source, "-n", str(VOLUNTEERS), "--follow")
+    return _show_work(lab) or _show_faults(lab)
+
+
+def _show_work(lab: Lab) -> int:
+    """A job that does something, and where what it found is."""
+    _title(f"A job: examples/mapreduce on {VOLUNTEERS} machines")
+    code = _run(lab, "submit", str(EXAMPLES / "mapreduce"), "-n", str(VOLUNTEERS), "--follow")
     _title("How each machine ended")
     _run(lab, "status", "latest")
-    with tempfile.TemporaryDirectory(dir=STATE) as directory:
-        _run(lab, "fetch", "latest", "-d", directory)
-        results = sorted(Path(directory).glob("**/result.json"))
-        if results:
+    with _fetched(lab) as folder:
+        for path in folder.glob("**/result.json"):
+            if path.parent == folder:
+                continue  # Syndicate's own, of the whole job
             _title("What the master wrote to result.json, fetched")
-            for key, value in json.loads(results[0].read_text()).items():
+            for key, value in json.loads(path.read_text()).items():
                 text = json.dumps(value)
                 short = text if len(text) < 60 else f"{text[:56]} …"
                 console.print(f"  {key:15} {short}", markup=False)
     return code
+
+
+def _show_faults(lab: Lab) -> int:
+    """A benchmark that hurts its job, and the record of it."""
+    _title("Faults: examples/kvbench hurts examples/kvstore")
+    console.print("Two clients write to a store and read from it, while its machines are killed,")
+    console.print("revived with and without their disks, cut from the others, and reconnected.")
+    source = str(EXAMPLES / "kvstore")
+    code = _run(lab, "submit", source, "--set", f"env.PHASE={PHASE}", "--follow")
+    _title("What was done, and what the clients saw of it")
+    _run(lab, "report", "latest")
+    _title("The record of the job, fetched")
+    with _fetched(lab) as folder:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and (size := path.stat().st_size):
+                console.print(f"  {path.relative_to(folder)!s:24} {size:8,} bytes")
+    return code
+
+
+@contextmanager
+def _fetched(lab: Lab) -> Iterator[Path]:
+    """The folder of the latest job, as long as it is looked at."""
+    with tempfile.TemporaryDirectory(dir=STATE) as directory:
+        _run(lab, "fetch", "latest", "-d", directory)
+        yield Path(directory)
 
 
 def _title(text: str) -> None:

@@ -86,9 +86,9 @@ class Board:
             told, lonely_since = 0, None
             while self._left:
                 self._changed.wait(0.5)
-                tenth = 10 * (len(tasks) - self._left) // len(tasks)
-                if tenth > told:
-                    told = tenth
+                quarter = 4 * (len(tasks) - self._left) // len(tasks)
+                if quarter > told:
+                    told = quarter
                     print(f"{what}: {len(tasks) - self._left} of {len(tasks)} done", flush=True)
                 if max(self._tries.values(), default=0) >= MOST_TRIES:
                     raise Hopeless(f"one {what} task was lost with {MOST_TRIES} slaves")

@@ -32,14 +32,31 @@ TOLD = frozenset(
         "machine-killed",
         "machine-lost",
         "attempt-lost",
+        "client-finished",
     }
 )
+
+#: The states of a fault that are told: that it was asked for says nothing yet.
+TOLD_OF_FAULTS = frozenset({"verified", "failed", "unknown", "healed"})
 
 #: Seconds to go on with a manager that does not answer: it may be started again.
 PATIENCE = 60.0
 
 #: Seconds from one painting on a terminal to the next.
 PAINT = 0.05
+
+
+def line_of(event: Record) -> str:
+    """What is told of an event; empty for those that are not."""
+    if event["kind"] != "fault":
+        return str(event["text"]) if event["kind"] in TOLD else ""
+    fault = event["fault"]
+    if fault["state"] not in TOLD_OF_FAULTS:
+        return ""
+    # How it was verified is in the record, and long.
+    note = "" if fault["state"] == "verified" or not fault["note"] else f": {fault['note']}"
+    what = str(event["text"]).split(f": {fault['state']}", 1)[0]
+    return f"{what} {fault['state']}{note}"
 
 
 class IProgress(Protocol):
@@ -60,8 +77,8 @@ class PlainProgress:
 
     def show(self, event: Record) -> None:
         """Say it."""
-        if event["kind"] in TOLD:
-            self._session.say(visible(event["text"]))
+        if line := line_of(event):
+            self._session.say(visible(line))
 
     def write(self, text: str) -> None:
         """Print it."""
@@ -77,12 +94,16 @@ class LiveProgress:
         self._session, self._connection, self._job, self._live = session, connection, job, live
         self._lock = threading.Lock()
         self._pending = ""
+        self._notes: list[str] = []
         self._ended = threading.Event()
         self._painter = threading.Thread(target=self._paint_on, daemon=True)
         self._painter.start()
 
     def show(self, event: Record) -> None:
-        """Ask how the job stands now, and draw it."""
+        """Ask how the job stands now, and draw it; what the table does not show is a line."""
+        if event["kind"] in _LIVE_LINES and (line := line_of(event)):
+            with self._lock:
+                self._notes.append(visible(line))
         with contextlib.suppress(SyndicateError):  # the next event will tell
             self._job = self._connection.get(f"/v1/jobs/{self._job['job']}")["job"]
             self._live.update(self.picture())
@@ -130,10 +151,14 @@ class LiveProgress:
 
         with self._lock:
             lines, end, self._pending = self._pending.rpartition("\n")
+            notes, self._notes = self._notes, []
         if end:
             self._live.console.print(Text.from_ansi(lines), soft_wrap=True)
+        for note in notes:
+            self._live.console.print(Text(note, style="dim"), soft_wrap=True)
 
 
+_LIVE_LINES = frozenset({"fault", "client-finished"})
 _LIVE_COLUMNS = frozenset({"MACHINE", "VOLUNTEER", "ADDRESS", "STATE", "EXIT", "LOG"})
 
 
@@ -191,7 +216,10 @@ def _print_output(
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     terminal = sys.stdout.isatty()
-    names = ["master", *(f"slave[{n}]" for n in range(job["machines_wanted"] - 1))]
+    clients = job["clients"]
+    slaves = job["machines_wanted"] - 1
+    names = ["master", *(f"slave[{n}]" for n in range(slaves))]
+    names += [f"client[{n}]" for n in range(clients)]
     printer = LogPrinter(
         progress.write, names=names, colored=session.colored(sys.stdout), raw=not terminal
     )

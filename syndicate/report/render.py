@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 Columns = Sequence[tuple[str, bool]]
 
 _MACHINES: Columns = (
-    *(("MACHINE", False), ("VOLUNTEER", False), ("ADDRESS", False), ("STATE", False)),
-    *(("OUTCOME", False), ("STARTS", True), ("RESULT", False)),
+    *(("MACHINE", False), ("VOLUNTEER", False), ("ADDRESS", False), ("OUTCOME", False)),
+    *(("STARTS", True), ("RESULT", False)),
 )
 _FAULTS: Columns = (
     *(("FAULT", False), ("KIND", False), ("MACHINES", False), ("BY", False), ("STATE", False)),
     *(("AT", True), ("APPLIED", True), ("VERIFIED", True), ("LASTED", True)),
+)
+_SEEN: Columns = (
+    *(("SEEN OF", False), ("KIND", False), ("MACHINES", False)),
     *(("ERRORS", True), ("FIRST ERROR", True), ("RECOVERY", True), ("OUTAGE", True)),
 )
+#: Columns that may be broken into several lines, where a terminal is narrow.
+_BROKEN = frozenset({"RESULT", "MACHINES", "KIND", "DURING"})
 _OPERATIONS: Columns = (
     *(("DURING", False), ("OPERATION", False), ("COUNT", True), ("ERRORS", True)),
     *(("P50", True), ("P95", True), ("P99", True), ("SLOWEST", True)),
@@ -46,6 +51,8 @@ def render(
     if report.faults:
         rows = (_fault(fault, report.started_at) for fault in report.faults)
         found += [printer.table(_FAULTS, rows), ""]
+    if seen := [fault for fault in report.faults if fault.aftermath is not None]:
+        found += [printer.table(_SEEN, map(_seen, seen)), ""]
     if report.operations:
         found.append(printer.table(_OPERATIONS, _operations(report)))
     else:
@@ -88,7 +95,7 @@ class _Printer:
             table.add_column(
                 title,
                 justify="right" if number else "left",
-                no_wrap=title != "RESULT",
+                no_wrap=title not in _BROKEN,
                 overflow="fold",
             )
         for row in rows:
@@ -119,27 +126,36 @@ def _machine(machine: MachineReport) -> Sequence[str]:
     elif machine.role == "client" and machine.state in ("exited", "killed", "lost"):
         said = "no Finish"
     return (
-        *(machine.machine, machine.volunteer, machine.address, machine.state),
-        *(machine.outcome, str(machine.starts), said),
+        *(machine.machine, machine.volunteer, machine.address),
+        *(machine.outcome or machine.state, str(machine.starts), said),
     )
 
 
+def _kind(fault: FaultReport) -> str:
+    if fault.with_disk is None:
+        return fault.kind
+    return f"{fault.kind}, disk {'kept' if fault.with_disk else 'emptied'}"
+
+
 def _fault(fault: FaultReport, started: float | None) -> Sequence[str]:
-    what = fault.kind
-    if fault.with_disk is not None:
-        what += ", disk kept" if fault.with_disk else ", disk emptied"
-    begin, after = fault.window, fault.aftermath
-    seen = ("", "", "", "")
-    if after is not None:
-        recovery = "never" if after.errors and after.recovery is None else _span(after.recovery)
-        seen = (f"{after.errors:,}", _span(after.first_error), recovery, _span(after.outage))
+    begin = fault.window
     return (
-        *(fault.fault, what, " ".join(fault.machines), fault.by, fault.state),
+        *(fault.fault, _kind(fault), " ".join(fault.machines), fault.by, fault.state),
         _since(started, fault.applied_at or fault.requested_at),
         _between(fault.requested_at, fault.applied_at),
         _between(fault.applied_at, fault.verified_at),
         "" if begin is None else _span(begin[1] - begin[0]),
-        *seen,
+    )
+
+
+def _seen(fault: FaultReport) -> Sequence[str]:
+    """What the clients saw of a fault."""
+    after = fault.aftermath
+    assert after is not None, "only such faults are shown"
+    recovery = "never" if after.errors and after.recovery is None else _span(after.recovery)
+    return (
+        *(fault.fault, _kind(fault), " ".join(fault.machines), f"{after.errors:,}"),
+        *(_span(after.first_error), recovery, _span(after.outage)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -56,6 +57,15 @@ def test_the_demo_runs_its_job_and_leaves_nothing() -> None:
     assert "Job 1 passed" in said
     assert "agrees          true" in said
     assert said.count("exited  0") == 6
+    assert "Job 2 passed" in said
+    for done in (
+        *("kill of slave[0]", "revive of slave[0]", "kill of slave[1]", "revive of slave[1]"),
+        *("disconnect of slave[0]", "reconnect of slave[0]", "disconnect of master"),
+    ):
+        assert re.search(rf"f\d+ {re.escape(done)} by client\[0\] verified", said), done
+    assert said.count("passed, score") >= 2  # both clients, in the report
+    assert re.search(r"f1 kill slave\[0\] +put +\d+", said)
+    assert re.search(r"faults\.jsonl +[\d,]+ bytes", said)
     assert leaves_nothing(said)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from syndicate.cli.exits import Unreachable, of_error
+from syndicate.cli.following import line_of
 from syndicate.cli.logprinter import LogPrinter
 from syndicate.cli.output import visible
 from syndicate.cli.session import Session
@@ -44,6 +45,28 @@ def test_colours_are_where_they_are_wanted(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert Session({}, color=option).colored(stream) is colored
+
+
+@pytest.mark.parametrize(
+    ("state", "note", "line"),
+    [
+        ("requested", "", ""),
+        (
+            "verified",
+            "master: the kernel lists no process of it",
+            "f3 kill of master by x verified",
+        ),
+        ("healed", "by f4", "f3 kill of master by x healed: by f4"),
+        ("failed", "It has gone.", "f3 kill of master by x failed: It has gone."),
+        ("unknown", "", "f3 kill of master by x unknown"),
+    ],
+)
+def test_who_follows_a_job_is_told_what_became_of_each_fault(
+    state: str, note: str, line: str
+) -> None:
+    text = f"f3 kill of master by x: {state}" + (f": {note}" if note else "")
+    fault = {"state": state, "note": note}
+    assert line_of({"kind": "fault", "text": text, "fault": fault}) == line
 
 
 def test_every_error_has_an_exit_code_that_is_documented() -> None:

@@ -281,8 +281,8 @@ def test_the_page_on_results_names_every_key_and_column() -> None:
         assert f"``{file}``" in page
 
 
-def printed(report: Report, **options: Any) -> str:
-    console = Console(file=io.StringIO(), width=200, color_system=None)
+def printed(report: Report, width: int = 200, **options: Any) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     for part in render(report, shown=visible, styles=STYLES, **options):
         console.print(part)
     assert isinstance(console.file, io.StringIO)
@@ -318,6 +318,17 @@ def test_people_see_verdict_machines_faults_and_figures() -> None:
     wide = printed(report, wide=True)
     assert "no process left" in wide
     assert "client[0] marks: begin" in wide
+
+
+def test_nothing_of_a_report_is_cut_short_where_a_terminal_is_narrow() -> None:
+    report = made(
+        fault(11, "kill", 5.0, healed_at=at(9.0), state="healed", machines=["slave[10]"]),
+        fault(12, "revive", 9.0, with_disk=False, machines=["slave[10]"]),
+        rows=ROWS,
+    )
+    narrow, broad = (printed(report, width=width) for width in (88, 200))
+    assert sorted(narrow.split()) == sorted(broad.split())
+    assert max(map(len, narrow.splitlines())) <= 88
 
 
 def test_people_see_that_a_client_did_not_finish_and_that_nothing_was_measured() -> None:

@@ -239,5 +239,7 @@ def _end(session: Session, job: Record) -> int:
 def _tell_queued(session: Session, job: Record) -> None:
     count = job["machines_wanted"]
     machines = "1 machine" if count == 1 else f"{count} machines"
+    if clients := job["clients"]:
+        machines += ", 1 client" if clients == 1 else f", {clients} clients"
     about = f"Job {job['job']} ({visible(job['name'])}, {machines}) is {job['state']}."
     session.say(f"{about} {visible(job['reason'])}".rstrip())
