@@ -62,7 +62,12 @@ setup(
     packages=[*find_packages(include=["syndicate", "syndicate.*"]), "twisted.plugins"],
     install_requires=RUNTIME,
     extras_require={"test": TEST, "check": CHECK, "doc": DOC, "bench": BENCH},
-    entry_points={"console_scripts": ["syndicate = syndicate.cli.main:main"]},
+    entry_points={
+        "console_scripts": [
+            "syndicate = syndicate.cli.main:main",
+            "syndicate-manager = syndicate.plugins.command:main",
+        ]
+    },
     classifiers=[
         "Framework :: Twisted",
         "Operating System :: POSIX :: Linux",

@@ -15,7 +15,7 @@ from syndicate.domain.lifecycle import fold
 from syndicate.manager.feed import Feed
 from syndicate.manager.journal import Journal
 from syndicate.plain import event_to_plain, from_plain, to_plain
-from syndicate.store.interface import Append, Operation, Put, Snapshot
+from syndicate.store.interface import NEXT_JOB, Append, Operation, Put, Snapshot
 
 
 @attrs.frozen
@@ -49,8 +49,10 @@ class Book:
             elif kind == "submission":
                 user, _, token = key.partition("/")
                 self._submissions[user, token] = from_plain(value, Submission)
+            elif (kind, key) == NEXT_JOB:
+                self._next = value["next"]
         self.jobs = dict(sorted(self.jobs.items()))
-        self._next = max(self.jobs, default=0) + 1
+        self._next = max(self._next, max(self.jobs, default=0) + 1)
         for job in self.jobs.values():
             self._sort(job)
 

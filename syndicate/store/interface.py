@@ -14,6 +14,9 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+#: Kind and key of the record that says, as ``{"next": n}``, below which number no new job may be.
+NEXT_JOB = ("counter", "job")
+
 #: A plain value: None, bool, int, float, str, list or dict with str keys of such.
 Plain = Any
 

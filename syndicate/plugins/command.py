@@ -1,0 +1,64 @@
+"""``syndicate-manager``: what an operator does to a manager's state directory, on its own host.
+
+It works on files and not through the API, so that it is of use when the manager does not run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from syndicate import __version__
+from syndicate.cli import exits
+from syndicate.cli.grammar import Verbs
+from syndicate.domain.errors import SyndicateError
+
+_VERBS = {
+    "backup": "saving:backup",
+    "restore": "saving:restore",
+}
+
+
+@click.group(
+    cls=Verbs,
+    places={verb: f"syndicate.plugins.verbs.{place}" for verb, place in _VERBS.items()},
+    examples=(
+        "syndicate-manager backup  -c /etc/syndicate/manager.toml /backup/monday.tar",
+        "syndicate-manager restore -c /etc/syndicate/manager.toml /backup/monday.tar",
+    ),
+    no_args_is_help=True,
+)
+@click.version_option(__version__, prog_name="syndicate-manager")
+def cli() -> None:
+    """Look after a manager's state directory. The manager itself: twistd syndicate-manager."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Do what the arguments say, and return the exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        with cli.make_context("syndicate-manager", words) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        return exits.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return exits.INTERRUPTED
+    except SyndicateError as error:
+        click.echo(f"syndicate-manager: {error}", err=True)
+        return exits.of_error(error)
+    except OSError as error:
+        click.echo(f"syndicate-manager: {error.filename}: {error.strerror}.", err=True)
+        return exits.FAILED
+    return exits.PASSED
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(run())

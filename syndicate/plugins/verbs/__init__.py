@@ -1,0 +1,1 @@
+"""The verbs of ``syndicate-manager``, each imported when it is called."""

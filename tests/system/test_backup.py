@@ -1,0 +1,176 @@
+"""``syndicate-manager backup`` and ``restore``, on a real manager."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from syndicate.domain.errors import Corrupt, Invalid
+from syndicate.plugins.restore import bring_back
+from tests.support.manager_daemon import ManagerDaemon, manage, manager_daemon
+
+pytestmark = [pytest.mark.system, pytest.mark.deadline(120)]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[ManagerDaemon]:
+    with manager_daemon(tmp_path) as daemon:
+        yield daemon
+
+
+def queued(daemon: ManagerDaemon) -> dict[int, str]:
+    done = daemon.run("queue", "--all", "-o", "json")
+    assert done.code == 0, done
+    return {job["job"]: job["name"] for job in done.json()}
+
+
+@pytest.mark.parametrize("name", ["monday", "monday.tar", "monday.tar.gz"])
+def test_a_backup_of_a_running_manager_brings_its_jobs_back(
+    daemon: ManagerDaemon, tmp_path: Path, name: str
+) -> None:
+    daemon.start()
+    assert daemon.submit("first").code == 0
+    saved = manage("backup", "-c", daemon.config, tmp_path / name)
+    assert saved.code == 0, saved
+    assert "Saved 1 job" in saved.out
+    assert daemon.submit("lost").code == 0
+    daemon.stop()
+    shutil.rmtree(daemon.state)
+    restored = manage("restore", "-c", daemon.config, tmp_path / name)
+    assert restored.code == 0, restored
+    assert (daemon.state / "tokens/staff").stat().st_mode & 0o777 == 0o600
+    daemon.start()
+    # The same authority and token as before; and no number is given again.
+    assert queued(daemon) == {1: "first"}
+    again = daemon.submit("second")
+    assert again.code == 0, again
+    assert int(again.out) > 1000
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_backup_takes_no_half_written_batch_while_jobs_are_submitted(
+    daemon: ManagerDaemon, tmp_path: Path
+) -> None:
+    daemon.start()
+    for n in range(3):
+        assert daemon.submit(f"job{n}").code == 0
+        saved = manage("backup", "-c", daemon.config, tmp_path / f"copy{n}")
+        assert saved.code == 0, saved
+        manifest = json.loads((tmp_path / f"copy{n}/manifest.json").read_text())
+        assert manifest["jobs"] == n + 1
+        database = sqlite3.connect(tmp_path / f"copy{n}/state.db")
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        database.close()
+
+
+def test_a_state_directory_in_use_or_not_empty_is_not_restored_over(
+    daemon: ManagerDaemon, tmp_path: Path
+) -> None:
+    daemon.start()
+    assert daemon.submit("first").code == 0
+    assert manage("backup", "-c", daemon.config, tmp_path / "copy").code == 0
+    refused = manage("restore", "-c", daemon.config, "--force", tmp_path / "copy")
+    assert refused.code == 1
+    assert "in use" in refused.err
+    assert daemon.submit("second").code == 0
+    daemon.stop()
+    refused = manage("restore", "-c", daemon.config, tmp_path / "copy")
+    assert refused.code == 1
+    assert "--force" in refused.err
+    done = manage("restore", "-c", daemon.config, "--force", tmp_path / "copy")
+    assert done.code == 0, done
+    (aside,) = tmp_path.glob("state.before-*")
+    old = sqlite3.connect(aside / "state.db")
+    assert old.execute("SELECT count(*) FROM record WHERE kind = 'job'").fetchone() == (2,)
+    old.close()
+    daemon.start()
+    assert queued(daemon) == {1: "first"}
+
+
+def damage_blob(copy: Path) -> None:
+    (blob,) = (path for path in copy.glob("blobs/*/*") if path.is_file())
+    blob.write_bytes(b"X" + blob.read_bytes()[1:])
+
+
+def drop_token(copy: Path) -> None:
+    (copy / "tokens/staff").unlink()
+
+
+def damage_database(copy: Path) -> None:
+    data = bytearray((copy / "state.db").read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    (copy / "state.db").write_bytes(data)
+
+
+def drop_manifest(copy: Path) -> None:
+    (copy / "manifest.json").unlink()
+
+
+def add_file(copy: Path) -> None:
+    (copy / "more").write_text("not saved by us")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup with a job in it."""
+    directory = tmp_path_factory.mktemp("good")
+    with manager_daemon(directory) as daemon:
+        daemon.start()
+        assert daemon.submit("first").code == 0
+        for name in ("copy", "copy.tar", "copy.tar.gz"):
+            assert manage("backup", "-c", daemon.config, directory / name).code == 0
+    return directory
+
+
+@pytest.mark.parametrize(
+    "harm", [damage_blob, drop_token, damage_database, drop_manifest, add_file]
+)
+def test_a_damaged_backup_is_refused_and_nothing_is_changed(
+    good: Path, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    shutil.copytree(good / "copy", tmp_path / "copy")
+    harm(tmp_path / "copy")
+    refused = manage("restore", "--state", tmp_path / "new", tmp_path / "copy")
+    assert refused.code in (1, 2), refused
+    assert "Traceback" not in refused.err
+    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob(".new*"))
+
+
+@pytest.mark.parametrize("name", ["copy.tar", "copy.tar.gz"])
+def test_a_tarball_that_was_cut_short_is_refused(good: Path, tmp_path: Path, name: str) -> None:
+    data = (good / name).read_bytes()
+    for length in (len(data) // 2, 0):
+        (tmp_path / name).write_bytes(data[:length])
+        with pytest.raises((Corrupt, Invalid)):
+            bring_back(tmp_path / name, tmp_path / "new")
+        assert not (tmp_path / "new").exists()
+
+
+def test_a_tarball_cannot_write_outside_of_the_state_directory(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    for name in ("../outside", "/tmp/outside", "a/../../outside"):
+        with tarfile.open(tmp_path / "bad.tar", "w") as tar:
+            member = tar.gettarinfo(tmp_path / "x")
+            member.name = name
+            with (tmp_path / "x").open("rb") as file:
+                tar.addfile(member, file)
+        refused = manage("restore", "--state", tmp_path / "below/new", tmp_path / "bad.tar")
+        assert refused.code == 1
+        assert not list(tmp_path.rglob("outside"))
+
+
+def test_nothing_is_saved_over_another_backup_nor_into_the_state_itself(
+    daemon: ManagerDaemon, tmp_path: Path
+) -> None:
+    daemon.start()
+    (tmp_path / "copy").mkdir()
+    assert manage("backup", "-c", daemon.config, tmp_path / "copy").code == 1
+    assert manage("backup", "-c", daemon.config, daemon.state / "copy").code == 1
+    assert manage("backup", "--state", tmp_path / "nothing", tmp_path / "other").code == 3
