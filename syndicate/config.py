@@ -167,6 +167,8 @@ class SandboxConfig:
     #: Where the links into ``/usr`` are kept that every job's root begins with; several volunteers
     #: on one machine may name the same directory. In ``state`` when not set.
     skeletons: Path | None = _key(_path, default=None)
+    #: Whether jobs are refused the system calls that no target of a Makefile needs.
+    seccomp: bool = _key(_truth, default=True)
 
 
 @attrs.frozen

@@ -71,6 +71,7 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
             config.sandbox.resolv_conf,
             lambda: () if network.group is None else (network.group,),
             config.sandbox.skeletons,
+            config.sandbox.seccomp,
         ),
         FileBlobStore(who.state / "cache", LARGEST_SOURCE, reactor, durable=False),
         HttpsTransfer(

@@ -21,7 +21,9 @@ from syndicate.domain.errors import Conflict, NotClean, SandboxFailed
 from syndicate.domain.job import Limits
 from syndicate.sandbox import leftovers
 from syndicate.sandbox.cgroups import remove_group
+from syndicate.sandbox.confine import seccomp as confine_seccomp
 from syndicate.sandbox.confine.discard import discard
+from syndicate.sandbox.confine.syscalls import can_scope
 from syndicate.sandbox.disk import Disks
 from syndicate.sandbox.enclosure import Enclosure
 from syndicate.sandbox.hierarchies import CAPS, FREEZER
@@ -52,6 +54,7 @@ class ChrootSandbox:
         asked once, by the probe.
     :param skeletons: a directory that other volunteers on this machine keep the lowest layer of
         roots in too, so that it is made once; None for one of its own.
+    :param seccomp: whether to refuse jobs the system calls that they do not need.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class ChrootSandbox:
         resolv_conf: Path | None = None,
         groups: Callable[[], tuple[Path, ...]] = tuple,
         skeletons: Path | None = None,
+        seccomp: bool = True,
     ) -> None:
         if not _PLAIN_NAME.fullmatch(name):
             raise SandboxFailed(f"The volunteer's name {name!r} cannot be part of a file's name.")
@@ -75,6 +79,7 @@ class ChrootSandbox:
             self._modes = ("root",) if mode == "root" else ("user",)
         else:
             raise SandboxFailed(f"The sandbox's mode {mode!r} is none of auto, root, user.")
+        self._seccomp = seccomp
         self._facts: SandboxFacts | None = None
         self._probing = DeferredLock()
         self._enclosures: dict[str, Enclosure] = {}
@@ -102,9 +107,10 @@ class ChrootSandbox:
         self._host.make_directories()
         await self._host.in_thread(self._host.provide_skeleton)
         problems = []
+        walls = self._build_walls()
         for mode in self._modes:
             self._host.mode = mode
-            remarks = self._host.groups.find()
+            remarks = [*walls, *self._host.groups.find()]
             for images in (True, False) if mode == "root" else (False,):
                 no_images = Disks.problem() if images else None
                 if no_images:
@@ -120,6 +126,24 @@ class ChrootSandbox:
             f"unprivileged user namespaces. What was tried: {' '.join(problems)}"
         )
 
+    def _build_walls(self) -> list[str]:
+        """Find out which walls there are here.
+
+        :returns: sentences on what is missing.
+        """
+        remarks = []
+        lack = confine_seccomp.problem() if self._seccomp else None
+        if lack:
+            remarks.append(f"System calls cannot be refused to jobs: {lack}.")
+        scope = can_scope()
+        if not scope:
+            remarks.append(
+                "Jobs can reach Unix sockets of this host that have no file, as the kernel is "
+                "older than Linux 6.12 or has no Landlock."
+            )
+        self._host.walls = {"seccomp": self._seccomp and not lack, "scope": scope}
+        return remarks
+
     def _describe(self, mode: str, remarks: list[str]) -> SandboxFacts:
         usable = self._host.groups.controllers
         capped = {*CAPS} & usable | {"pids"}  # RLIMIT_NPROC, if nothing else
@@ -132,7 +156,8 @@ class ChrootSandbox:
                 "Jobs have no user id of their own, but root's without its rights: let the "
                 "volunteer keep all capabilities, or start it as an ordinary user."
             )
-        enforced = tuple(sorted({*_ALWAYS, *capped}))
+        walls = {name for name, there in self._host.walls.items() if there}
+        enforced = tuple(sorted({*_ALWAYS, *capped, *walls}))
         return SandboxFacts(mode, enforced, tuple(remarks), freezer=FREEZER in usable)
 
     async def _try(self) -> str | None:

@@ -129,6 +129,7 @@ class Enclosure:
             "identity": self._host.identity(self._uid),
             "place": self._place(lower, furnished=True),
             "hostname": self.plot.hostname,
+            "walls": self._host.walls,
             "rlimits": {
                 "CORE": 0,
                 "FSIZE": limits.disk,

@@ -20,7 +20,7 @@ from syndicate.sandbox.confine.discard import discard
 from syndicate.sandbox.disk import Disks
 from syndicate.sandbox.interface import SourceRules
 from syndicate.sandbox.launching import IHostReactor
-from syndicate.sandbox.orders import Identity
+from syndicate.sandbox.orders import Identity, Walls
 from syndicate.sandbox.sources import Sources
 from syndicate.sandbox.spares import Launchers
 from syndicate.sandbox.uids import Uids
@@ -57,6 +57,7 @@ class Host:
     skeleton: Path = Path("/nonexistent")
     #: Where skeletons are that other volunteers on this machine use too; None: they have their own.
     shared_skeletons: Path | None = None
+    walls: Walls = attrs.field(factory=lambda: Walls(seccomp=False, scope=False))
     _clearing: dict[Path, Deferred[None]] = attrs.field(factory=dict)
     #: What could not be removed, and why.
     _stuck: dict[Path, str] = attrs.field(factory=dict)

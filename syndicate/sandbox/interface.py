@@ -42,6 +42,11 @@ class SourceFacts:
     makefile: bytes
 
 
+#: What is around a job beside its namespaces: ``seccomp``, by which it is refused system calls that
+#: it does not need, and ``scope``, by which it cannot reach Unix sockets without a file.
+WALLS = ("seccomp", "scope")
+
+
 @attrs.frozen
 class SandboxFacts:
     """What a sandbox can do on this host."""
@@ -49,7 +54,7 @@ class SandboxFacts:
     #: ``root``, ``user`` (user namespaces) or ``memory`` (no processes: for tests).
     mode: str
     #: Names of the limits enforced: a subset of the fields of `Limits`, e.g. ``("disk", "files",
-    #: "memory", "output", "pids", "wall")``.
+    #: "memory", "output", "pids", "wall")``; and of the walls that there are, see `WALLS`.
     enforced: tuple[str, ...]
     #: Sentences on what is missing and how to get it.
     remarks: tuple[str, ...] = ()

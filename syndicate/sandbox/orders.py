@@ -37,6 +37,15 @@ class Place(TypedDict):
     shares: list[tuple[str, str]]
 
 
+class Walls(TypedDict):
+    """Which walls of the kernel's are put around a program beside its namespaces; see
+    `syndicate.sandbox.confine.privileges.wall_in`.
+    """
+
+    seccomp: bool
+    scope: bool
+
+
 class RunOrder(TypedDict):
     """Run a program in a place of its own."""
 
@@ -44,6 +53,7 @@ class RunOrder(TypedDict):
     identity: Identity
     place: Place
     hostname: str
+    walls: Walls
     #: By the names of the constants in :mod:`resource`, without ``RLIMIT_``.
     rlimits: dict[str, int]
     argv: list[str]

@@ -28,7 +28,7 @@ from syndicate.domain.errors import (
 )
 from syndicate.domain.job import Limits
 from syndicate.sandbox.chroot import ChrootSandbox
-from syndicate.sandbox.interface import Exit, IEnclosure, IRun, ISandbox
+from syndicate.sandbox.interface import WALLS, Exit, IEnclosure, IRun, ISandbox
 from syndicate.sandbox.memory import MemorySandbox
 from tests.support.sandboxes import MAKEFILE, NAP, Kit, Program, sleepers, the_reactor, uids, until
 from tests.support.tarballs import archive, member, source, symlink
@@ -95,7 +95,7 @@ async def test_each_part_has_the_shape_of_its_interface(kit: Kit) -> None:
 async def test_the_facts_name_limits_that_there_are(kit: Kit) -> None:
     facts = await kit.sandbox.probe()
     assert facts.mode in ("memory", "root", "user")
-    assert set(facts.enforced) <= {field.name for field in attrs.fields(Limits)}
+    assert set(facts.enforced) <= {*(field.name for field in attrs.fields(Limits)), *WALLS}
     assert {"wall", "output"} <= set(facts.enforced)
 
 

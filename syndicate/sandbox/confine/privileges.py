@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import resource
 
-from syndicate.sandbox.confine import syscalls
+from syndicate.sandbox.confine import seccomp, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from syndicate.sandbox.orders import Identity
+    from syndicate.sandbox.orders import Identity, Walls
 
 
 def enter_user_namespace(uid: int) -> None:
@@ -60,3 +60,13 @@ def drop(identity: Identity) -> None:
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     syscalls.die_with_parent()
+
+
+def wall_in(walls: Walls) -> None:
+    """Keep what runs as the job from parts of the kernel that it does not need. We must be the
+    job's user by now, and need none of these parts any more ourselves.
+    """
+    if walls["scope"]:
+        syscalls.scope()
+    if walls["seccomp"]:
+        seccomp.refuse_calls()

@@ -98,6 +98,7 @@ def _be_init(order: RunOrder, alive: int) -> None:
         os._exit(SETUP_FAILED)
     os.close(alive)
     os.umask(0o022)
+    privileges.wall_in(order["walls"])
     status = _run_program(order)
     if os.WIFSIGNALED(status):
         os._exit(128 + os.WTERMSIG(status))

@@ -39,7 +39,13 @@ _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 1
 _MOUNT_ATTR_NOSUID = 2
 _MOUNT_ATTR_NODEV = 4
-_SYS_MOUNT_SETATTR = 442  # the same on every architecture, as all calls since 2018
+# The same on every architecture, as all calls since 2018.
+_SYS_MOUNT_SETATTR = 442
+_SYS_LANDLOCK_CREATE_RULESET = 444
+_SYS_LANDLOCK_RESTRICT_SELF = 446
+_LANDLOCK_CREATE_RULESET_VERSION = 1
+_LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET = 1
+_LANDLOCK_SCOPE_SIGNAL = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -119,9 +125,9 @@ def set_hostname(name: str) -> None:
     _checked(_libc.sethostname(data, ctypes.c_size_t(len(data))), "sethostname")
 
 
-def prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int, further: int = 0) -> None:
     """Set one attribute of the calling thread."""
-    rest = (ctypes.c_ulong(value), *(ctypes.c_ulong(0),) * 3)
+    rest = (ctypes.c_ulong(value), ctypes.c_ulong(further), *(ctypes.c_ulong(0),) * 2)
     _checked(_libc.prctl(ctypes.c_int(option), *rest), f"prctl {option}")
 
 
@@ -135,6 +141,33 @@ def clear_capabilities() -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     data = (ctypes.c_uint32 * 6)()
     _checked(_libc.capset(ctypes.byref(header), ctypes.byref(data)), "capset")
+
+
+def can_scope() -> bool:
+    """Whether `scope` works here: from Linux 6.12 on, if Landlock was not turned off."""
+    version = ctypes.c_uint32(_LANDLOCK_CREATE_RULESET_VERSION)
+    return int(_landlock(_SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), version)) >= 6
+
+
+def scope() -> None:
+    """Keep ourselves, and all that we start, from signals to those outside, and from their Unix
+    sockets that have a name in no file system: these belong to the network namespace, and are open
+    to everybody in it. We must have given up new privileges before.
+    """
+    scopes = _LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | _LANDLOCK_SCOPE_SIGNAL
+    # struct landlock_ruleset_attr: what is handled of files, of the network, and the scopes.
+    rules = (ctypes.c_uint64 * 3)(0, 0, scopes)
+    size = ctypes.c_size_t(ctypes.sizeof(rules))
+    ruleset = _landlock(_SYS_LANDLOCK_CREATE_RULESET, ctypes.byref(rules), size, ctypes.c_uint32(0))
+    if ruleset < 0:
+        _checked(ruleset, "landlock_create_ruleset")
+    restricted = _landlock(_SYS_LANDLOCK_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))
+    os.close(ruleset)
+    _checked(restricted, "landlock_restrict_self")
+
+
+def _landlock(number: int, *arguments: object) -> int:
+    return int(_libc.syscall(ctypes.c_long(number), *arguments))
 
 
 def block(*signals: int) -> Signals:
