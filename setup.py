@@ -6,7 +6,9 @@ from setuptools import find_packages, setup
 # is something newer: requirements.lock says what is really used.
 
 RUNTIME = [
-    "twisted[tls]>=24.7",  # before, twisted.web could answer pipelined requests in wrong order
+    # Before, twisted.web could answer pipelined requests in wrong order. Its extra conch brings
+    # what the SSH console stands on.
+    "twisted[tls,conch]>=24.7",
     "cryptography>=42",  # the first to tell a certificate's dates with their time zone
     "zope.interface>=6.0",  # the first with wheels for Python 3.11
     "attrs>=22.2",  # the oldest our tests were run with

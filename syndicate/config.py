@@ -52,6 +52,20 @@ def _path(value: object) -> Path:
     return Path(_text(value))
 
 
+def _after_job(value: object) -> str | tuple[str, ...]:
+    if value in ("clean", "reboot"):
+        return str(value)
+    if isinstance(value, list) and value:
+        return _texts(value)
+    raise ValueError(f"{value!r} is not 'clean', 'reboot' or a command such as ['/usr/bin/tidy']")
+
+
+def _command(value: object) -> tuple[str, ...]:
+    if not _texts(value):
+        raise ValueError("is empty; a command is a list such as ['/usr/sbin/reboot']")
+    return _texts(value)
+
+
 def _range(value: object) -> tuple[int, int]:
     if not isinstance(value, list) or len(value) != 2:
         raise ValueError(f"{value!r} is not a range such as [20000, 20015]")
@@ -154,6 +168,11 @@ class Registration:
     api_port: int = _key(_port, default=API_PORT)
     #: By which other machines of a job reach it; found out from the route when empty.
     address: str = _key(_text, default="")
+    #: What makes it fit for the next job beside its being clean.
+    after_job: str | tuple[str, ...] = _key(_after_job, default="clean")
+    #: Seconds within which that must be done, or the host have gone down.
+    after_job_deadline: float = _key(parse_span, default=120.0)
+    reboot_command: tuple[str, ...] = _key(_command, default=("/usr/bin/systemctl", "reboot"))
 
 
 @attrs.frozen

@@ -29,11 +29,12 @@ from syndicate.api.files import JobFiles
 from syndicate.api.following import Following
 from syndicate.api.lookup import Lookup
 from syndicate.api.transfers import Transfers
+from syndicate.api.volunteers import Volunteers
 from syndicate.domain.errors import Forbidden, Internal, Invalid, SyndicateError, Unauthorized
 from syndicate.domain.job import JobState
 from syndicate.domain.spec import read_spec
 from syndicate.manager.service import Manager, User
-from syndicate.manager.views import timestamp, volunteer_view
+from syndicate.manager.views import timestamp
 from syndicate.wire.interface import PROTOCOL
 
 log = Logger()
@@ -137,11 +138,6 @@ class Api:
             )
         }
 
-    async def volunteers(self, request: Request, user: User) -> Any:
-        """``GET /v1/volunteers``."""
-        members = sorted(self._manager.fleet.members.values(), key=lambda member: member.name)
-        return {"volunteers": [volunteer_view(member.view()) for member in members]}
-
     async def new_token(self, request: Request, user: User) -> Any:
         """``POST /v1/tokens``."""
         if not user.staff:
@@ -165,6 +161,7 @@ class Api:
         """The tree for a `twisted.web.server.Site`."""
         app = Klein()
         transfers = Transfers(self._manager)
+        volunteers = Volunteers(self._manager)
         faults = Faults(self._clock, self._manager, self._lookup)
         routes: list[tuple[str, str, Handler]] = [
             ("GET", "/v1/status", self.status),
@@ -181,7 +178,10 @@ class Api:
             ("POST", "/v1/jobs/<name>/faults/<kind>", faults.inflict),
             ("POST", "/v1/jobs/<name>/handles/<machine>/revoke", faults.revoke),
             ("GET", "/v1/jobs/<name>/samples", faults.samples),
-            ("GET", "/v1/volunteers", self.volunteers),
+            ("GET", "/v1/volunteers", volunteers.volunteers),
+            ("POST", "/v1/volunteers/<volunteer>/drain", volunteers.drain),
+            ("POST", "/v1/volunteers/<volunteer>/quarantine", volunteers.quarantine),
+            ("POST", "/v1/volunteers/<volunteer>/resume", volunteers.resume),
             ("POST", "/v1/tokens", self.new_token),
             ("GET", "/v1/audit", self.auditing.entries),
         ]

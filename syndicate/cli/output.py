@@ -35,6 +35,8 @@ STYLES = {
     "lost": "red",
     "killed": "red",
     "quarantined": "red",
+    "unclean": "red",
+    "drained": "yellow",
     "timed out": "red",
     "refused": "red",
     "gone": "red",

@@ -35,6 +35,8 @@ class Snapshot:
     #: The one that has been free longest first.
     free: tuple[Volunteer, ...]
     occupied: tuple[Occupied, ...] = ()
+    #: Those that are there, and get no job before an operator resumes them.
+    barred: tuple[Volunteer, ...] = ()
 
 
 @attrs.frozen
@@ -142,6 +144,10 @@ class Census:
             self._counted[resources] = (free, free + busy)
         return self._counted[resources]
 
+    def barred(self, resources: Resources) -> list[str]:
+        """Names of those that have what is needed, and get no job."""
+        return sorted(v.name for v in self._snapshot.barred if fits(resources, v.facts))
+
     def explain(self, job: Job, ahead: int) -> str:
         """One sentence on why a queued job waits.
 
@@ -152,6 +158,12 @@ class Census:
         who = f"{wanted} volunteer{'s' if wanted > 1 else ''}"
         which = "" if resources == Resources() else " with the resources it asks for"
         again = f" {job.reason}" if job.losses else ""
+        if everyone < wanted <= everyone + len(barred := self.barred(resources)):
+            names = ", ".join(barred[:5]) + (", …" if len(barred) > 5 else "")
+            return (
+                f"Waits for {who}{which}; {everyone} can be had, and {len(barred)} that fit are "
+                f"drained or quarantined ({names}): an operator must resume some.{again}"
+            )
         if everyone < wanted:
             return (
                 f"Waits for {who}{which}; the cluster has {everyone} now, and the job starts "

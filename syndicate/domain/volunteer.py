@@ -16,7 +16,12 @@ class VolunteerState(enum.Enum):
     BUSY = "busy"
     #: Has given back its job and is removing what it left.
     CLEANING = "cleaning"
-    #: Could not clean itself; takes no job until an operator resumes it.
+    #: Could not clean itself, and tries again.
+    UNCLEAN = "unclean"
+    #: Gets no job until an operator resumes it, as an operator wants it so.
+    DRAINED = "drained"
+    #: The same, as it is not to be trusted: an operator said so, or it failed too often to clean
+    #: itself.
     QUARANTINED = "quarantined"
     #: Its link is down.
     GONE = "gone"

@@ -176,7 +176,9 @@ class Conductor:
             unclean = str(error)
         except SyndicateError as error:
             unclean = f"It failed while cleaning up: {error}"
-        if member.link is link:
+        if member.link is link and released.later:
+            self._fleet.tidies(name)
+        elif member.link is link:
             self._fleet.cleaned(name, unclean)
         self._given_back(job, machine, unclean, released)
 

@@ -12,12 +12,25 @@ from twisted.logger import Logger
 
 from syndicate.domain.errors import NotFound, SyndicateError, Unauthorized, VolunteerLost
 from syndicate.domain.volunteer import Facts, Volunteer, VolunteerState
+from syndicate.manager.hygiene import Hygiene
 from syndicate.wire.interface import Hello, Holding, IVolunteer
 
 log = Logger()
 
 #: Seconds that a volunteer gets no job after it failed to prepare one.
 REST = 60.0
+
+#: States in which a volunteer that is there does nothing; which of them is for hygiene to say.
+IDLE = frozenset(
+    {
+        VolunteerState.FREE,
+        VolunteerState.UNCLEAN,
+        VolunteerState.DRAINED,
+        VolunteerState.QUARANTINED,
+    }
+)
+#: Why a volunteer without a job is not free yet.
+TIDYING = "Does what its operator wants after each job."
 
 
 @attrs.frozen
@@ -45,9 +58,13 @@ class Member:
     link: IVolunteer | None = None
     session: str = ""
     holding: Holding | None = None
+    #: What it could not remove.
+    unclean: str = ""
     #: Seconds to add to what its timeline shows for our time, and how far that may be off.
     offset: float = 0.0
     uncertainty: float = float("inf")
+    #: Its reason but for what an operator has said.
+    unbarred: str = ""
     #: Ends its rest, or its absence, or begins the next liveness ping.
     resting: IDelayedCall | None = None
     absent: IDelayedCall | None = None
@@ -104,6 +121,7 @@ class Fleet:
     _patience: Patience
     _lost: Callable[[Holding, str], None]
     _changed: Callable[[], None]
+    _hygiene: Hygiene
     members: dict[str, Member] = attrs.field(init=False, factory=dict)
     #: Names of the free ones, the one that has been free longest first.
     _free: dict[str, None] = attrs.field(init=False, factory=dict)
@@ -129,10 +147,13 @@ class Fleet:
         member.link, member.session = link, secrets.token_urlsafe(24)
         self._sessions[member.session] = member
         member.holding = hello.holding
+        member.unclean = hello.unclean
         if hello.unclean:
-            self._set(member, VolunteerState.QUARANTINED, hello.unclean)
-        elif hello.holding is not None:
+            self._hygiene.failed(hello.name, hello.boot, hello.unclean, told_before=True)
+        if hello.holding is not None:
             self._set(member, VolunteerState.BUSY if wanted else VolunteerState.CLEANING)
+        elif hello.tidying:
+            self._set(member, VolunteerState.CLEANING, TIDYING)
         else:
             self._set(member, VolunteerState.FREE)
         member.uncertainty = float("inf")
@@ -192,12 +213,29 @@ class Fleet:
     def cleaned(self, name: str, unclean: str = "") -> None:
         """A volunteer holds nothing any more; or could not remove it all, and why."""
         member = self.members[name]
-        member.holding = None
+        member.holding, before, member.unclean = None, member.unclean, unclean
         if unclean:
-            log.error("{name} is quarantined: {why}", name=name, why=unclean)
-            self._set(member, VolunteerState.QUARANTINED, unclean)
-        elif member.link is not None and member.state is not VolunteerState.QUARANTINED:
+            self._hygiene.failed(name, member.boot, unclean)
+        elif not before:
+            self._hygiene.cleaned_at_once(name)
+        if member.link is not None:
             self._set(member, VolunteerState.FREE)
+
+    def tidies(self, name: str) -> None:
+        """A volunteer holds nothing any more, but does what its operator wants after each job; it
+        will say when it is clean.
+        """
+        member = self.members[name]
+        member.holding = None
+        if member.link is not None:
+            self._set(member, VolunteerState.CLEANING, TIDYING)
+
+    def settle(self, name: str) -> None:
+        """What is held against a volunteer has changed."""
+        member = self.members.get(name)
+        if member is not None:
+            idle = member.state in IDLE
+            self._set(member, VolunteerState.FREE if idle else member.state, member.unbarred)
 
     def rest(self, name: str, reason: str) -> None:
         """Give a volunteer no job for a while, as it has just failed to prepare one."""
@@ -210,8 +248,7 @@ class Fleet:
         self._free.pop(name, None)
 
     def _rested(self, member: Member) -> None:
-        member.reason = ""
-        self._set(member, member.state)
+        self.settle(member.name)
 
     def lost(self, link: IVolunteer, reason: str) -> None:
         """A connection is gone; ignored when a newer one has taken its place."""
@@ -250,6 +287,12 @@ class Fleet:
             link.drop()
 
     def _set(self, member: Member, state: VolunteerState, reason: str = "") -> None:
+        member.unbarred = reason
+        if state is VolunteerState.FREE:
+            state, why = self._hygiene.place(member.name, member.unclean)
+            reason = why or reason
+        elif why := self._hygiene.why(member.name):
+            reason = f"{reason} {why}".strip()
         member.state = state
         rests = member.resting is not None and member.resting.active()
         if not rests:

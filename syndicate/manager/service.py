@@ -39,6 +39,7 @@ from syndicate.manager.desk import FaultDesk
 from syndicate.manager.feed import Feed
 from syndicate.manager.fleet import Fleet, Patience
 from syndicate.manager.handles import Handles, read_kind
+from syndicate.manager.hygiene import Hygiene
 from syndicate.manager.journal import Journal
 from syndicate.manager.ledger import Ledger
 from syndicate.manager.source import CLIENT_TARGETS, SourceGate
@@ -127,6 +128,7 @@ class Manager(Service):
     _journal: Journal = attrs.field(init=False)
     book: Book = attrs.field(init=False)
     fleet: Fleet = attrs.field(init=False)
+    hygiene: Hygiene = attrs.field(init=False)
     _conductor: Conductor = attrs.field(init=False)
     ledger: Ledger = attrs.field(init=False)
     desk: FaultDesk = attrs.field(init=False)
@@ -146,7 +148,15 @@ class Manager(Service):
         self._term = await self._leadership.campaign(self.site.cluster)
         self._journal = Journal(self._store, self._clock, self._term)
         self.book = Book(self._clock, self._journal, self.feed)
-        self.fleet = Fleet(self._clock, self.site.patience, self._lost, self._plan_soon)
+        self.hygiene = Hygiene(
+            self._clock,
+            self._journal,
+            lambda name: name in self.fleet.members,
+            lambda name: self.fleet.settle(name),
+        )
+        self.fleet = Fleet(
+            self._clock, self.site.patience, self._lost, self._plan_soon, self.hygiene
+        )
         self._conductor = Conductor(
             self._clock,
             self.book,
@@ -171,6 +181,7 @@ class Manager(Service):
         snapshot = await self._store.load()
         self.book.load(snapshot)
         self.ledger.load(snapshot)
+        self.hygiene.load(snapshot)
         self.tokens.add(
             from_plain(value, Token)
             for (kind, _), value in snapshot.records.items()
@@ -298,7 +309,8 @@ class Manager(Service):
         return sorted(
             member.name
             for member in self.fleet.members.values()
-            if member.state not in (VolunteerState.GONE, VolunteerState.QUARANTINED)
+            if member.state is not VolunteerState.GONE
+            and not self.hygiene.barred(member.name)
             and fits(spec.resources, member.facts)
         )
 
@@ -367,9 +379,12 @@ class Manager(Service):
     def snapshot(self) -> Snapshot:
         """What the scheduler sees now."""
         now = self._clock.seconds()
-        occupied = []
+        occupied, barred = [], []
         for member in self.fleet.members.values():
-            if member.state is VolunteerState.BUSY and member.holding is not None:
+            if self.hygiene.barred(member.name):
+                if member.state is not VolunteerState.GONE:
+                    barred.append(member.view())
+            elif member.state is VolunteerState.BUSY and member.holding is not None:
                 job = self.book.jobs.get(member.holding.job)
                 wall = job.spec.limits.wall if job else 0.0
                 since = (job and job.started_at) or now
@@ -378,7 +393,7 @@ class Manager(Service):
                 occupied.append(Occupied(member.view(), now + AFTER_WALL))
             elif member.state is VolunteerState.FREE and (rest := member.rests_until):
                 occupied.append(Occupied(member.view(), rest))
-        return Snapshot(self.book.queue(), self.fleet.free(), tuple(occupied))
+        return Snapshot(self.book.queue(), self.fleet.free(), tuple(occupied), tuple(barred))
 
     # For the wire: what volunteers may do.
 
@@ -414,10 +429,13 @@ class Manager(Service):
 
     def clean(self, name: str, unclean: str) -> Deferred[None]:
         """See `IFleet.clean`."""
-        holding = self.fleet.get(name).holding
-        self.fleet.cleaned(name, unclean)
-        if holding is not None:
-            self._conductor.stopped(holding)
+        member = self.fleet.get(name)
+        holding = member.holding
+        # Else it was said before, and the answer was lost: it has another job by now.
+        if member.state is not VolunteerState.BUSY:
+            self.fleet.cleaned(name, unclean)
+            if holding is not None:
+                self._conductor.stopped(holding)
         done: Deferred[None] = Deferred()
         done.callback(None)
         return done

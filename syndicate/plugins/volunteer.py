@@ -30,6 +30,7 @@ from syndicate.network.nft import NftFaults
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
 from syndicate.sandbox.chroot import ChrootSandbox
 from syndicate.sandbox.interface import SandboxFacts
+from syndicate.volunteer.after_job import Command
 from syndicate.volunteer.service import Session, Volunteer
 from syndicate.wire.interface import IWorker
 from syndicate.wire.pb.client import ManagerDialler
@@ -83,12 +84,21 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
         config.cache.size,
         network,
         functools.partial(_make_door, reactor),
+        after_job=_after_job(reactor, who),
     )
 
     async def serve() -> None:
         """Nothing listens: the volunteer dials."""
 
     return Daemon(reactor, f"Volunteer {who.name}", volunteer, serve)
+
+
+def _after_job(reactor: Any, who: Registration) -> Command | None:
+    if who.after_job == "clean":
+        return None
+    if isinstance(who.after_job, str):
+        return Command(reactor, who.reboot_command, who.after_job_deadline, reboots=True)
+    return Command(reactor, who.after_job, who.after_job_deadline)
 
 
 def _dialler(reactor: Any, who: Registration, worker: IWorker) -> ManagerDialler:

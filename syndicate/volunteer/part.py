@@ -307,11 +307,15 @@ class PartInHand:
             released = Released(self._spool.length, outputs)
         if self._spool is not None:
             self._spool.close()
-        await self._clear()
+        await self.remove()
         return released
 
-    async def _clear(self) -> None:
-        """Lift what is in force and remove what there is, each whatever becomes of the other."""
+    async def remove(self) -> None:
+        """Lift what is in force and remove what there is, each whatever becomes of the other; may
+        be done again.
+
+        :raises NotClean: what is left, as was seen by looking.
+        """
         problems = []
         if self._guard is not None:
             try:
@@ -327,6 +331,8 @@ class PartInHand:
                 problems.append(str(error))
         if self._door_place.exists():
             shutil.rmtree(self._door_place, ignore_errors=True)
+            if self._door_place.exists():
+                problems.append(f"The directory {self._door_place} cannot be removed.")
         if problems:
             raise NotClean(" ".join(problems))
 
@@ -348,7 +354,7 @@ class PartInHand:
             self._spool.close()
         if self.run is not None:
             await self.run.kill()
-        await self._clear()
+        await self.remove()
 
 
 def _report(

@@ -23,6 +23,7 @@ from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import INetworkFaults, NetworkFacts
 from syndicate.sandbox.interface import ISandbox, SandboxFacts
 from syndicate.volunteer.part import Bench, Door, PartInHand
+from syndicate.volunteer.tidying import AfterJob, Tidying
 from syndicate.wire.interface import (
     PROTOCOL,
     Ask,
@@ -85,6 +86,7 @@ class Volunteer(Service):
     _network: INetworkFaults
     _make_door: Callable[[Path, int, IHandle], Door]
     _timeline: Callable[[], float] = time.monotonic
+    _after_job: AfterJob | None = attrs.field(default=None, kw_only=True)
     _boot: str = attrs.field(init=False, factory=lambda: uuid.uuid4().hex)
     _known: Facts | None = attrs.field(init=False, default=None)
     _dialler: Dialler | None = attrs.field(init=False, default=None)
@@ -92,8 +94,11 @@ class Volunteer(Service):
     _arrivals: list[Deferred[IManager]] = attrs.field(init=False, factory=list)
     _term: int = attrs.field(init=False, default=0)
     _part: PartInHand | None = attrs.field(init=False, default=None)
-    _unclean: str = attrs.field(init=False, default="")
+    _tidying: Tidying = attrs.field(init=False)
     _pulse: IDelayedCall | None = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self._tidying = Tidying(self._clock, self._after_job, self._say_clean)
 
     async def open(self) -> None:
         """Sweep what a crashed predecessor left, and see what this host can do.
@@ -109,8 +114,7 @@ class Volunteer(Service):
         try:
             swept = await self._sandbox.sweep()
         except NotClean as error:
-            self._unclean = str(error)
-            log.error("The sweep at start left something: {why}", why=self._unclean)
+            self._tidying.failed(str(error), self._sweep)
         else:
             if swept:
                 log.warn("{count} leftovers of a former run were removed.", count=swept)
@@ -125,8 +129,13 @@ class Volunteer(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._close())
 
+    async def _sweep(self) -> None:
+        await self._network.sweep()
+        await self._sandbox.sweep()
+
     async def _close(self) -> None:
         self._stop_pulse()
+        await self._tidying.stop()
         if self._part is not None:
             await self._part.stop()
         if self._dialler is not None:
@@ -141,7 +150,10 @@ class Volunteer(Service):
         """See `IWorker.hello`."""
         assert self._known is not None, "opened before it dials"
         holding = self._part.holding if self._part is not None else None
-        return Hello(PROTOCOL, self._name, self._boot, self._known, holding, self._unclean)
+        tidying = self._tidying
+        return Hello(
+            PROTOCOL, self._name, self._boot, self._known, holding, tidying.problem, tidying.busy
+        )
 
     def welcomed(self, welcome: Welcome, manager: IManager) -> None:
         """See `IWorker.welcomed`."""
@@ -193,8 +205,8 @@ class Volunteer(Service):
 
     async def _prepare(self, order: PrepareOrder) -> None:
         self._obey(order.part)
-        if self._unclean:
-            raise NotClean(self._unclean)
+        if self._tidying.unfit:
+            raise NotClean(self._tidying.unfit)
         if self._part is None:
             self._part = PartInHand(order, self._bench())
             self._cache.sweep(frozenset((order.sha256,)), self._cache_size)
@@ -235,8 +247,11 @@ class Volunteer(Service):
     async def _release(self, part: Part) -> Released:
         self._obey(part)
         if self._part is None or self._part.holding != _holding(part):
-            return Released()  # Released before: the order came twice.
-        return await self._remove(self._part)
+            if self._tidying.problem:
+                raise NotClean(self._tidying.problem)
+            return Released(later=self._tidying.busy)  # The order came twice.
+        released = await self._remove(self._part)
+        return attrs.evolve(released, later=self._tidying.follow(_holding(part)))
 
     def _obey(self, part: Part) -> None:
         if part.term < self._term:
@@ -253,7 +268,7 @@ class Volunteer(Service):
         try:
             return await part.release()
         except NotClean as error:
-            self._unclean = str(error)
+            self._tidying.failed(str(error), part.remove, part.holding)
             raise
         finally:
             if self._part is part:
@@ -266,6 +281,10 @@ class Volunteer(Service):
             await self._remove(part)
         except NotClean as error:
             unclean = str(error)
+        if unclean or not self._tidying.follow(part.holding):
+            await self._say_clean(unclean)
+
+    async def _say_clean(self, unclean: str) -> None:
         await self._tell(lambda manager: manager.clean(unclean))
 
     async def _report(self, report: EndReport) -> None:

@@ -42,8 +42,11 @@ class Hello:
     boot: str
     facts: Facts
     holding: Holding | None = None
-    #: Whether it could not clean up after a job, and why; such a one gets no further job.
+    #: Whether it could not clean up after a job, and why; such a one gets no job before it has said
+    #: that it is clean.
     unclean: str = ""
+    #: Whether it still does what its operator wants after each job; it will say when it is clean.
+    tidying: bool = False
 
 
 @attrs.frozen
@@ -133,6 +136,9 @@ class Released:
     log_bytes: int = 0
     #: Digest of the tarball of outputs, if they were taken at the release.
     outputs: str | None = None
+    #: Whether it is not free yet, as it does what its operator wants after each job; it will say
+    #: when it is clean.
+    later: bool = False
 
 
 @attrs.frozen
@@ -207,7 +213,9 @@ class IManager(Interface):
         """Fires when the report is stored."""
 
     def clean(unclean: str) -> Deferred[None]:
-        """The volunteer has removed all it held; or why it could not."""
+        """The volunteer has removed all it held, and done what is to be done after each job; or
+        why it could not.
+        """
 
     def ask(ask: Ask) -> Deferred[Any]:
         """What the client on this volunteer asks for; fires with a plain answer."""

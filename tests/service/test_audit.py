@@ -110,3 +110,27 @@ async def test_operators_read_it_and_nobody_else(make_door: Make) -> None:
     assert (code, [each["did"] for each in found["entries"]]) == (200, ["submit"])
     code, found = await door.ask("GET", "/v1/audit?kind=nobody", secret)
     assert (code, found["error"]["code"]) == (400, "invalid")
+
+
+@pytest_twisted.ensureDeferred
+async def test_operators_steer_volunteers_by_the_api_and_that_is_recorded(make_door: Make) -> None:
+    door = make_door(1)
+    secret, token = door.cluster.manager.tokens.make("operator", "ops", None)
+    door.cluster.manager.tokens.add([token])
+    path = "/v1/volunteers/v1"
+    code, found = await door.ask("POST", f"{path}/drain", secret, json={"reason": "new disk"})
+    assert (code, found["volunteer"]["state"]) == (200, "drained")
+    assert found["volunteer"]["reason"] == "Drained by ops: new disk"
+    assert (await door.ask("POST", f"{path}/resume", "boss"))[0] == 403
+    code, found = await door.ask("POST", f"{path}/resume", secret)
+    assert (code, found["volunteer"]["state"]) == (200, "free")
+    code, found = await door.ask("POST", f"{path}/quarantine", secret, json={"why": "?"})
+    assert (code, found["error"]["code"]) == (400, "invalid")
+    entries = await told(door, on="volunteer v1")
+    assert brief(entries) == [
+        ("ops", "drain", "volunteer v1", "done"),
+        ("boss", "resume", "volunteer v1", "forbidden"),
+        ("ops", "resume", "volunteer v1", "done"),
+        ("ops", "quarantine", "volunteer v1", "invalid"),
+    ]
+    assert entries[0].details["reason"] == "new disk"

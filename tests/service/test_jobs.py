@@ -13,7 +13,6 @@ from syndicate.domain.errors import (
     Forbidden,
     InvalidJob,
     InvalidSource,
-    NotClean,
     NotFound,
     SandboxFailed,
     StorageFull,
@@ -330,25 +329,6 @@ def test_a_host_that_cannot_prepare_rests_while_another_takes_the_job(make_clust
     assert "1 of 2 free" in cluster.manager.waits(JobSpec("x", "0" * 64, 1, machines=2))
     cluster.wait(REST + 1)
     assert cluster.job(cluster.submit(2)).outcome is Outcome.PASSED
-
-
-def test_a_volunteer_that_cannot_clean_up_is_quarantined_with_the_reason(
-    make_cluster: Make,
-) -> None:
-    cluster = make_cluster(1, forever)
-    number = cluster.submit(1)
-    part = cluster.hosts["v1"].service._part
-    assert part is not None
-    enclosure = part._enclosure
-    assert enclosure is not None
-    left = NotClean("A mount is left.")
-    part._enclosure = instead(enclosure, destroy=lambda: fail(left))
-    cluster.cancel(number)
-    assert cluster.job(number).outcome is Outcome.CANCELLED
-    assert cluster.states() == {"v1": "quarantined"}
-    assert cluster.manager.fleet.get("v1").reason == "A mount is left."
-    assert cluster.job(cluster.submit(1)).state is JobState.QUEUED
-    cluster.result_of(enclosure.destroy())
 
 
 def test_a_full_store_refuses_submissions_and_recovers_by_itself(make_cluster: Make) -> None:

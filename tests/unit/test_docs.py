@@ -178,10 +178,11 @@ def all_commands(command: click.Command) -> Iterator[click.Command]:
     if not isinstance(command, click.Group):
         yield command
         return
-    if command.invoke_without_command:  # then its own list is what one uses
+    shown = set()
+    if command.invoke_without_command:  # its own row tells of these two
         yield command
-        return
-    for name in command.list_commands(click.Context(command)):
+        shown = {"list", "show"}
+    for name in set(command.list_commands(click.Context(command))) - shown:
         found = command.get_command(click.Context(command), name)
         assert found is not None
         yield from all_commands(found)
@@ -198,7 +199,7 @@ def test_the_page_on_the_api_has_every_request() -> None:
     served = set(re.findall(r'"(GET|POST)", "(/v1/[^"]+)"', source))
     said = re.findall(r"(?m)^``(GET|POST) (/v1/[^`?]+)(?:\?[^`]*)?``$", page("api"))
     names = {"N": "<name>", "PATH": "<path:path>", "SHA256": "<sha256>"}
-    names |= {"KIND": "<kind>", "MACHINE": "<machine>"}
+    names |= {"KIND": "<kind>", "MACHINE": "<machine>", "NAME": "<volunteer>"}
     spelt = {
         (method, "/".join(names.get(part, part) for part in path.split("/")))
         for method, path in said

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+from urllib.parse import quote
+
 import click
 
 from syndicate.cli.grammar import Verb, Verbs
@@ -13,17 +17,26 @@ from syndicate.domain.quantities import say_size
 
 _HERE = "syndicate.cli.verbs.volunteers"
 
+#: Seconds from one look at a volunteer that drains to the next.
+LOOK = 1.0
+
 
 @click.group(
     cls=Verbs,
-    places={"list": f"{_HERE}:list_volunteers", "show": f"{_HERE}:show_volunteer"},
+    places={
+        "list": f"{_HERE}:list_volunteers",
+        "show": f"{_HERE}:show_volunteer",
+        "drain": f"{_HERE}:drain",
+        "quarantine": f"{_HERE}:quarantine",
+        "resume": f"{_HERE}:resume",
+    },
     invoke_without_command=True,
     examples=("syndicate volunteers", "syndicate volunteers show v1"),
 )
 @output_option
 @click.pass_context
 def volunteers(ctx: click.Context, output: str | None) -> None:
-    """Show the machines of the cluster."""
+    """Show and steer the machines of the cluster."""
     if ctx.invoked_subcommand is None:
         _list(ctx.find_object(Session) or ctx.fail("no session"), output)
     elif output is not None:
@@ -49,13 +62,7 @@ def _list(session: Session, output: str | None) -> None:
 @pass_session
 def show_volunteer(session: Session, name: str, output: str | None) -> None:
     """Show one of them, by name or address."""
-    found = session.connection.get("/v1/volunteers")["volunteers"]
-    for volunteer in found:
-        if name in (volunteer["volunteer"], volunteer["address"]):
-            break
-    else:
-        known = ", ".join(each["volunteer"] for each in found) or "none"
-        raise NotFound(f"There is no volunteer {name!r}; there are: {known}.")
+    volunteer = _named(session, name)
     output = chosen(session, output)
     if output not in ("table", "wide"):
         show(session, VOLUNTEERS, [volunteer], output, single=True)
@@ -76,3 +83,69 @@ def show_volunteer(session: Session, name: str, output: str | None) -> None:
             "heard": volunteer["heard_at"],
         }
     )
+
+
+def _named(session: Session, name: str) -> dict[str, Any]:
+    """A volunteer by name or address."""
+    found: list[dict[str, Any]] = session.connection.get("/v1/volunteers")["volunteers"]
+    for volunteer in found:
+        if name in (volunteer["volunteer"], volunteer["address"]):
+            return volunteer
+    known = ", ".join(each["volunteer"] for each in found) or "none"
+    raise NotFound(f"There is no volunteer {name!r}; there are: {known}.")
+
+
+_reason = click.option("--reason", default="", metavar="TEXT", help="Shown to everybody.")
+
+
+@click.command(
+    "drain",
+    cls=Verb,
+    examples=(
+        "syndicate volunteers drain v1 --reason 'new kernel'",
+        "syndicate volunteers drain v1 --wait   until its present job has ended",
+    ),
+)
+@click.argument("name")
+@_reason
+@click.option("-w", "--wait", is_flag=True, help="Wait until it does nothing any more.")
+@pass_session
+def drain(session: Session, name: str, reason: str, wait: bool) -> None:
+    """Give one of them no further job; the present one goes on to its end. For operators."""
+    volunteer = _say(session, name, "drain", reason)
+    while wait and volunteer["state"] in ("busy", "cleaning"):
+        time.sleep(LOOK)
+        volunteer = _named(session, volunteer["volunteer"])
+    if volunteer["state"] == "busy":
+        session.say(f"{volunteer['volunteer']} works on job {volunteer['job']} to its end.")
+
+
+@click.command(
+    "quarantine",
+    cls=Verb,
+    examples=("syndicate volunteers quarantine v1 --reason 'its disk makes noises'",),
+)
+@click.argument("name")
+@_reason
+@pass_session
+def quarantine(session: Session, name: str, reason: str) -> None:
+    """The same for one that is not to be trusted. For operators."""
+    _say(session, name, "quarantine", reason)
+
+
+@click.command("resume", cls=Verb, examples=("syndicate volunteers resume v1",))
+@click.argument("name")
+@pass_session
+def resume(session: Session, name: str) -> None:
+    """Let one that was drained or quarantined have jobs again. For operators."""
+    volunteer = _say(session, name, "resume", "")
+    if volunteer.get("state") == "unclean":
+        session.say(f"{name} gets jobs once it is clean. {volunteer['reason']}")
+
+
+def _say(session: Session, name: str, verb: str, reason: str) -> dict[str, Any]:
+    asked = {"reason": reason} if reason else {}
+    path = f"/v1/volunteers/{quote(name, safe='')}/{verb}"
+    found: dict[str, Any] = session.connection.post(path, asked)["volunteer"]
+    session.say(f"{name} is {found.get('state', 'away')}.")
+    return found
