@@ -84,7 +84,7 @@ class BoundedBroker(pb.Broker):
         self._refuse = refuse
         #: Bytes that have come, and wait until what was answered before has been read.
         self._unread = b""
-        self._choked = self._parted = False
+        self._choked = self._parted = self._heard = False
         self._calls = self._mistakes = 0
 
     @property
@@ -109,13 +109,14 @@ class BoundedBroker(pb.Broker):
 
     # What comes.
 
-    def connectionMade(self) -> None:
-        """Begin; from now on the transport says when the peer does not read."""
-        self._wire.registerProducer(self, True)
-        super().connectionMade()
-
     def dataReceived(self, chunk: bytes) -> None:
         """Decode, piece by piece, what the peer may say now."""
+        if not self._heard:
+            # From now on the transport says when the peer does not read. Before the first byte
+            # TLS may still shake hands: it pauses whoever writes then, and could not go on
+            # itself if we stopped reading for that.
+            self._heard = True
+            self._wire.registerProducer(self, True)
         self._unread += chunk
         while self._unread and not self._choked and not self._parted:
             piece, self._unread = self._unread[:PIECE], self._unread[PIECE:]
