@@ -105,6 +105,7 @@ class Liveness:
     ping: float = _key(parse_span, default=5.0)
     deadline: float = _key(parse_span, default=15.0)
     grace: float = _key(parse_span, default=30.0)
+    start_grace: float = _key(parse_span, default=30.0)
 
 
 @attrs.frozen

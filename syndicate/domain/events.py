@@ -23,6 +23,8 @@ class Placement:
     index: int
     volunteer: str
     address: str
+    #: Which start of the volunteer's daemon it was given to.
+    boot: str = ""
 
 
 @attrs.frozen

@@ -167,6 +167,8 @@ class Machine:
     released: bool = False
     #: Of a client: whether staff has taken its handle away.
     revoked: bool = False
+    #: Which start of the volunteer's daemon it was given to.
+    boot: str = ""
 
     @property
     def name(self) -> str:

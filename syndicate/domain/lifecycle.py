@@ -144,7 +144,8 @@ def _fold_job(job: Job, event: JobEvent, at: float) -> Job:
     match event:
         case Reserved():
             machines = tuple(
-                Machine(p.role, p.index, p.volunteer, p.address) for p in event.placements
+                Machine(p.role, p.index, p.volunteer, p.address, boot=p.boot)
+                for p in event.placements
             )
             return attrs.evolve(
                 job, attempt=event.attempt, machines=machines, verdict=None, reason=event.text
@@ -214,6 +215,37 @@ def _fold_machine(job: Job, event: MachineEvent) -> Job:
     return attrs.evolve(job, machines=machines)
 
 
+@attrs.frozen
+class Step:
+    """One event, and the job after it."""
+
+    event: JobEvent
+    job: Job
+
+
+def unfold(
+    job: Job | None, event: JobEvent, at: float
+) -> tuple[tuple[Step, ...], tuple[Order, ...]]:
+    """An event with all that follows from it: they are to be stored together or not at all.
+
+    :returns: the events in their order, and the orders to send once all of them are stored.
+    :raises IllegalEvent: the event does not fit the state.
+    """
+    steps: list[Step] = []
+    orders: list[Order] = []
+    following: list[JobEvent] = [event]
+    while following:
+        now = following.pop(0)
+        job = fold(job, now, at)
+        steps.append(Step(now, job))
+        for reaction in react(job, now):
+            if isinstance(reaction, Order):
+                orders.append(reaction)
+            else:
+                following.append(reaction)
+    return tuple(steps), tuple(orders)
+
+
 def react(job: Job, event: JobEvent) -> tuple[JobEvent | Order, ...]:
     """What follows from an event that has just led to ``job``: at most one further event, which
     is to be folded (and reacted to) in its turn, then orders to machines.
@@ -249,13 +281,28 @@ def _reactions(job: Job, event: JobEvent) -> Iterator[JobEvent | Order]:
 
 
 def _starts(job: Job, started: str) -> Iterator[Start]:
-    """The machines whose turn it is: the slaves after the master, the clients after all."""
-    ready = [m for m in job.machines if m.state is MachineState.READY]
-    slaves = [m for m in ready if m.role is Role.SLAVE]
-    if started == Role.MASTER.value:
-        yield from (Start(machine.name) for machine in slaves)
-    if not slaves and job.machine(started).role is not Role.CLIENT:
-        yield from (Start(machine.name) for machine in ready if machine.role is Role.CLIENT)
+    """The machines whose turn has come with a start."""
+    first = started == Role.MASTER.value
+    for machine in job.machines:
+        # The slaves were told when the master had started.
+        told = machine.role is Role.SLAVE and not first
+        if not told and job.machine(started).role is not Role.CLIENT and due(job, machine):
+            yield Start(machine.name)
+
+
+def due(job: Job, machine: Machine) -> bool:
+    """Whether it is a machine's turn to start: the slaves come after the master, the clients
+    after all.
+    """
+    if job.state is not JobState.RUNNING or machine.state is not MachineState.READY:
+        return False
+    ready = {m.role for m in job.machines if m.state is MachineState.READY}
+    match machine.role:
+        case Role.MASTER:
+            return True
+        case Role.SLAVE:
+            return Role.MASTER not in ready
+    return not ready & {Role.MASTER, Role.SLAVE}
 
 
 def _all_over(job: Job) -> bool:
@@ -329,16 +376,3 @@ def cancel(job: Job, by: str) -> JobEvent | None:
     ):
         return None
     return Finishing(Outcome.CANCELLED, reason)
-
-
-def recover(job: Job) -> tuple[JobEvent, ...]:
-    """The events of a job that was active when its manager ended: nobody watches its machines
-    any more, so it ends as decided, or queues again without counting as a loss.
-    """
-    if job.state not in ACTIVE:
-        return ()
-    reason = "the manager was restarted."
-    lost = tuple(MachineLost(m.name, reason) for m in job.machines if not job.over(m))
-    if job.state is JobState.FINISHING and job.verdict is not None:
-        return (*lost, Finished(job.verdict, job.reason, job.limit))
-    return (*lost, Finishing(None, reason), AttemptLost(reason, counted=False))

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from syndicate.domain.errors import Conflict, NotFound
 from syndicate.domain.events import FaultChanged, JobEvent, Remark, Submitted
 from syndicate.domain.job import Job, JobSpec, JobState
-from syndicate.domain.lifecycle import fold
+from syndicate.domain.lifecycle import Order, fold, unfold
 from syndicate.manager.feed import Feed
 from syndicate.manager.journal import Journal
 from syndicate.plain import event_to_plain, from_plain, to_plain
@@ -110,19 +110,25 @@ class Book:
         self.feed.publish(number)
         return job
 
-    def apply(self, number: int, event: JobEvent) -> tuple[Job, Deferred[None]]:
-        """Fold an event into its job.
+    def happen(self, number: int, event: JobEvent) -> tuple[Job, tuple[Order, ...], Deferred[None]]:
+        """Fold an event, and all that follows from it, into its job: one change of the store.
 
-        :returns: the job after it, and what fires once that is durable.
-        :raises IllegalEvent: the event does not fit.
+        :returns: the job after it, the orders that follow, and what fires once it is durable.
+        :raises IllegalEvent: the event does not fit; nothing was changed.
         """
         now = self._clock.seconds()
-        job = fold(self.jobs[number], event, now)
-        self.jobs[number] = job
+        steps, orders = unfold(self.jobs[number], event, now)
+        job = self.jobs[number] = steps[-1].job
         self._sort(job)
-        written = self._journal.write(*self._operations(job, event, now))
+        written = self._journal.write(
+            *(o for step in steps for o in self._operations(step.job, step.event, now))
+        )
         written.addCallback(lambda _: self.feed.publish(number))
-        return job, written
+        return job, orders, written
+
+    def durable(self) -> Deferred[None]:
+        """Fires once all that has happened so far is durable."""
+        return self._journal.settled()
 
     def remark(self, number: int, event: Remark) -> Deferred[None]:
         """An event that only tells something; fires once it is durable. A fault is stored as a

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from syndicate.domain.adoption import missed, never_prepared, stands
 from syndicate.domain.errors import (
     Conflict,
     InvalidSource,
@@ -32,12 +33,12 @@ from syndicate.domain.events import (
     MachineRevived,
     MachineRunning,
 )
-from syndicate.domain.job import Job, JobState, Machine, MachineState, Role
-from syndicate.domain.lifecycle import ACTIVE, Order, Prepare, Release, Start, react
+from syndicate.domain.job import Job, JobState, Machine, Role
+from syndicate.domain.lifecycle import ACTIVE, Order, Prepare, Release, Start
 from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.book import Book
 from syndicate.manager.fleet import Fleet
-from syndicate.wire.interface import EndReport, Holding, Part, PrepareOrder, Released
+from syndicate.wire.interface import EndReport, GivenBack, Holding, Part, PrepareOrder, Released
 
 log = Logger()
 
@@ -71,23 +72,15 @@ class Conductor:
         :returns: fires once all of it is durable.
         :raises IllegalEvent: the event does not fit; nothing was changed.
         """
-        orders: list[Order] = []
-        following: list[JobEvent] = [event]
-        while following:
-            now = following.pop(0)
-            job, written = self._book.apply(number, now)
-            for reaction in react(job, now):
-                if isinstance(reaction, Order):
-                    orders.append(reaction)
-                else:
-                    following.append(reaction)
-            if job.state is JobState.QUEUED:
-                self._queued_again()
+        before = self._book.jobs[number].state
+        job, orders, written = self._book.happen(number, event)
+        if job.state is JobState.QUEUED and before is not JobState.QUEUED:
+            self._queued_again()
         if orders:
             written.addCallback(lambda _: self._send_all(job, orders))
         return written.addCallback(lambda _: None)
 
-    def _send_all(self, job: Job, orders: list[Order]) -> None:
+    def _send_all(self, job: Job, orders: tuple[Order, ...]) -> None:
         for order in orders:
             self._send(job, order)
 
@@ -193,22 +186,22 @@ class Conductor:
 
     def ended(self, volunteer: str, report: EndReport) -> Deferred[None]:
         """A volunteer reports how its target ended; fires once that is stored. A report about a
-        part that is not its own, or told already, changes nothing.
+        part that is not its own, or told already, changes nothing; it is acknowledged when what
+        was told is durable, since its volunteer forgets it then.
         """
         part = report.part
         job = self._book.jobs.get(part.job)
         machine = job if job is None else self._machine(job, part.attempt, part.machine)
-        done: Deferred[None] = Deferred()
-        done.callback(None)
         if (
             job is None
             or machine is None
             or machine.volunteer != volunteer
+            or job.over(machine)
             or (machine.ended and machine.run >= report.run)
             # A target that was killed and revived meanwhile: its former run is told of late.
             or machine.run > report.run
         ):
-            return done
+            return self._book.durable()
         if machine.ended and machine.run < report.run:
             # The answer to the order that revived it is still on its way.
             self.happen(job.number, MachineRevived(machine.name))
@@ -231,32 +224,36 @@ class Conductor:
         if job is not None and (machine := self._machine(job, holding.attempt, holding.machine)):
             self._about(job, machine, MachineLost(machine.name, reason))
 
-    def returned(self, holding: Holding) -> None:
-        """A volunteer has come back with what it held: repeat the order it may have missed."""
-        job = self._book.jobs[holding.job]
-        machine = job.machine(holding.machine)
-        if job.state is JobState.PREPARING and not machine.ended:
-            self._send(job, Prepare(machine.name))
-        elif job.state is JobState.RUNNING and not machine.ended:
-            first = job.machines[0]
-            # A slave that is ready waits until the master runs: its order was never sent.
-            if machine is first or first.state is not MachineState.READY:
-                self._send(job, Start(machine.name))
+    def stands(self, holding: Holding, volunteer: str) -> bool:
+        """Whether the allocation of what a volunteer has in hand stands."""
+        job = self._book.jobs.get(holding.job)
+        return stands(job, holding.attempt, holding.machine, volunteer) is not None
 
-    def stopped(self, holding: Holding) -> None:
-        """A volunteer has given back, late, what it held: its target runs no more."""
+    def good_for(self, holding: Holding, boot: str) -> bool:
+        """Whether a volunteer that does not have in hand what it was given can still prepare it."""
         job = self._book.jobs.get(holding.job)
         machine = job if job is None else self._machine(job, holding.attempt, holding.machine)
-        if job is not None and machine is not None:
-            self._given_back(job, machine, "", Released())
+        return job is not None and machine is not None and never_prepared(job, machine, boot)
 
-    def wants(self, holding: Holding, volunteer: str) -> bool:
-        """Whether a job still wants what a volunteer holds."""
-        job = self._book.jobs.get(holding.job)
-        if job is None or job.state not in ACTIVE or job.state is JobState.FINISHING:
-            return False
-        machine = self._machine(job, holding.attempt, holding.machine)
-        return machine is not None and machine.volunteer == volunteer and not job.over(machine)
+    def returned(self, holding: Holding, run: int) -> None:
+        """A volunteer has come back with what it held: repeat the order it may have missed."""
+        job = self._book.jobs[holding.job]
+        for reaction in missed(job, job.machine(holding.machine), run):
+            if isinstance(reaction, Order):
+                self._send(job, reaction)
+            else:
+                self.happen(job.number, reaction)
+
+    def gave_back(self, volunteer: str, given: GivenBack) -> Deferred[None]:
+        """A volunteer has removed what it held, and its answer to the order may have been lost;
+        fires once that is stored.
+        """
+        part = given.part
+        job = self._book.jobs.get(part.job)
+        machine = job if job is None else self._machine(job, part.attempt, part.machine)
+        if job is not None and machine is not None and machine.volunteer == volunteer:
+            self._given_back(job, machine, given.unclean, given.released)
+        return self._book.durable()
 
     def _about(self, job: Job, machine: Machine, event: JobEvent) -> bool:
         """Let an event about a machine happen, unless the job has moved on meanwhile."""

@@ -42,6 +42,8 @@ class Patience:
     deadline: float = 15.0
     #: How long a volunteer whose link broke may stay away before its machine counts as lost.
     grace: float = 30.0
+    #: The same, from the manager's own start on, for those that worked before it.
+    start_grace: float = 30.0
 
 
 @attrs.define(eq=False)
@@ -60,6 +62,8 @@ class Member:
     holding: Holding | None = None
     #: What it could not remove.
     unclean: str = ""
+    #: Whether it worked for the manager before this one, and may still come back with that.
+    expected: bool = False
     #: Seconds to add to what its timeline shows for our time, and how far that may be off.
     offset: float = 0.0
     uncertainty: float = float("inf")
@@ -127,10 +131,21 @@ class Fleet:
     _free: dict[str, None] = attrs.field(init=False, factory=dict)
     _sessions: dict[str, Member] = attrs.field(init=False, factory=dict)
 
-    def join(self, hello: Hello, link: IVolunteer, wanted: bool) -> Member:
+    def expect(self, name: str, facts: Facts, boot: str, holding: Holding) -> None:
+        """A volunteer was given a part of a job by the manager before this one: it has a while to
+        come back with it.
+        """
+        now, grace = self._clock.seconds(), self._patience.start_grace
+        member = self.members[name] = Member(name, facts, boot, now, now)
+        member.holding, member.expected = holding, True
+        self._set(member, VolunteerState.GONE, "Has not come back since the manager was started.")
+        member.absent = self._clock.callLater(grace, self._give_up, member, grace)
+
+    def join(self, hello: Hello, link: IVolunteer, holding: Holding | None, wanted: bool) -> Member:
         """A volunteer has dialled, for the first time or again.
 
-        :param wanted: whether the job still wants what the volunteer holds.
+        :param holding: what it is to be taken to hold.
+        :param wanted: whether the job still wants that.
         """
         now = self._clock.seconds()
         member = self.members.get(hello.name)
@@ -139,18 +154,19 @@ class Fleet:
             self.members[hello.name] = member
         self._unlink(member)
         before = member.holding
-        if before is not None and before != hello.holding:
+        member.expected = False
+        if before is not None and before != holding:
             # Its daemon was started anew, or has given up its part: the machine is gone.
             member.holding = None
             self._lost(before, f"{member.name} came back without it.")
         member.facts, member.boot, member.heard_at = hello.facts, hello.boot, now
         member.link, member.session = link, secrets.token_urlsafe(24)
         self._sessions[member.session] = member
-        member.holding = hello.holding
+        member.holding = holding
         member.unclean = hello.unclean
         if hello.unclean:
             self._hygiene.failed(hello.name, hello.boot, hello.unclean, told_before=True)
-        if hello.holding is not None:
+        if holding is not None:
             self._set(member, VolunteerState.BUSY if wanted else VolunteerState.CLEANING)
         elif hello.tidying:
             self._set(member, VolunteerState.CLEANING, TIDYING)
@@ -258,7 +274,8 @@ class Fleet:
         self._unlink(member)
         log.warn("{name} is gone: {reason}", name=member.name, reason=reason)
         self._set(member, VolunteerState.GONE, reason)
-        member.absent = self._clock.callLater(self._patience.grace, self._give_up, member)
+        grace = self._patience.grace
+        member.absent = self._clock.callLater(grace, self._give_up, member, grace)
 
     def close(self) -> None:
         """Drop all connections and stop all timers."""
@@ -270,10 +287,10 @@ class Fleet:
             if link is not None:
                 link.drop()
 
-    def _give_up(self, member: Member) -> None:
+    def _give_up(self, member: Member, away: float) -> None:
         holding, member.holding = member.holding, None
+        member.expected = False
         if holding is not None:
-            away = self._patience.grace
             self._lost(holding, f"{member.name} has been away for {away:g} seconds.")
 
     def _unlink(self, member: Member) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -64,6 +64,13 @@ class Journal:
         self._waiting.append(_Entry(operations, optional, written))
         self._go_on()
         return written
+
+    def settled(self) -> Deferred[None]:
+        """Fires once everything that was given so far is durable."""
+        if not self._busy and not self._waiting and self._refused is None:
+            return succeed(None)
+        # An empty change: it is written after all that came before it.
+        return self.write()
 
     def close(self) -> None:
         """Take no more; what is under way may still be written by the store."""

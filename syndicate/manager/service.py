@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -19,19 +19,14 @@ from zope.interface import implementer
 from syndicate.audit.interface import IAudit
 from syndicate.blobs.interface import IBlobStore, ILogStore
 from syndicate.credentials.interface import ITokens, Token
-from syndicate.domain.errors import (
-    Conflict,
-    Forbidden,
-    InvalidJob,
-    WouldWait,
-    WrongVersion,
-)
+from syndicate.domain.errors import Conflict, Forbidden, InvalidJob, WouldWait
 from syndicate.domain.events import HandleRevoked, Placement, Reserved
 from syndicate.domain.job import Job, JobSpec, Limits, Role, machine_name
-from syndicate.domain.lifecycle import ACTIVE, cancel, recover
+from syndicate.domain.lifecycle import cancel
 from syndicate.domain.quantities import say_size, say_span
 from syndicate.domain.scheduler import AFTER_WALL, Census, Occupied, Reserve, Snapshot, fits, plan
 from syndicate.domain.volunteer import VolunteerState
+from syndicate.manager.adoption import Adoption
 from syndicate.manager.auditing import record_ask
 from syndicate.manager.book import Book
 from syndicate.manager.conductor import Conductor
@@ -130,6 +125,7 @@ class Manager(Service):
     fleet: Fleet = attrs.field(init=False)
     hygiene: Hygiene = attrs.field(init=False)
     _conductor: Conductor = attrs.field(init=False)
+    _adoption: Adoption = attrs.field(init=False)
     ledger: Ledger = attrs.field(init=False)
     desk: FaultDesk = attrs.field(init=False)
     handles: Handles = attrs.field(init=False)
@@ -165,6 +161,7 @@ class Manager(Service):
             self._plan_soon,
             lambda holding, problem: self.desk.released(holding, problem),
         )
+        self._adoption = Adoption(self.book, self.fleet, self._conductor, self._term.number)
         self.ledger = Ledger(self._clock, self.book)
         self.desk = FaultDesk(
             self._clock, self.book, self.fleet, self.ledger, self._conductor, self._term.number
@@ -189,7 +186,7 @@ class Manager(Service):
         )
         self.tokens.add(self.tokens.describe(*given) for given in self._given)
         await self._check_client()
-        await self._recover()
+        await self._adoption.take_over()
         self.started_at = self._clock.seconds()
 
     async def _check_client(self) -> None:
@@ -197,17 +194,6 @@ class Manager(Service):
         site = self.site
         if site.client_sha256:
             await self._gate.check(site.client_sha256, site.client_size, CLIENT_TARGETS)
-
-    async def _recover(self) -> None:
-        written: list[Deferred[None]] = []
-        for job in list(self.book.jobs.values()):
-            for machine in job.machines if job.state in ACTIVE else ():
-                holding = Holding(job.number, job.attempt, machine.name)
-                self.desk.lost(holding, "the manager was restarted.")
-            written += [self.book.apply(job.number, event)[1] for event in recover(job)]
-        if written:
-            log.info("{count} events set right what the last manager left.", count=len(written))
-        await gatherResults(written)
 
     def stopService(self) -> Deferred[None]:
         """Drop the volunteers, who go on with their jobs, and close the store."""
@@ -400,16 +386,7 @@ class Manager(Service):
     def welcome(self, hello: Hello, link: IVolunteer) -> Welcome:
         """See `IFleet.welcome`."""
         assert self._term is not None
-        if hello.protocol != PROTOCOL:
-            older = "volunteer" if hello.protocol < PROTOCOL else "manager"
-            raise WrongVersion(
-                f"The manager speaks protocol {PROTOCOL}, the volunteer {hello.name} "
-                f"{hello.protocol}; upgrade the {older}."
-            )
-        wanted = hello.holding is not None and self._conductor.wants(hello.holding, hello.name)
-        member = self.fleet.join(hello, link, wanted)
-        if wanted and hello.holding is not None:
-            self._conductor.returned(hello.holding)
+        member, unwanted = self._adoption.greet(hello, link)
         return Welcome(
             PROTOCOL,
             self.site.cluster,
@@ -417,7 +394,7 @@ class Manager(Service):
             member.session,
             self.site.patience.ping,
             self.site.patience.deadline,
-            release=hello.holding is not None and not wanted,
+            release=unwanted,
             keep=((self.site.client_sha256, self.site.client_size),)
             if self.site.client_sha256
             else (),
@@ -429,16 +406,10 @@ class Manager(Service):
 
     def clean(self, name: str, unclean: str) -> Deferred[None]:
         """See `IFleet.clean`."""
-        member = self.fleet.get(name)
-        holding = member.holding
         # Else it was said before, and the answer was lost: it has another job by now.
-        if member.state is not VolunteerState.BUSY:
+        if self.fleet.get(name).state is not VolunteerState.BUSY:
             self.fleet.cleaned(name, unclean)
-            if holding is not None:
-                self._conductor.stopped(holding)
-        done: Deferred[None] = Deferred()
-        done.callback(None)
-        return done
+        return succeed(None)
 
     def ask(self, name: str, ask: Ask) -> Deferred[Any]:
         """See `IFleet.ask`."""
@@ -479,7 +450,13 @@ class Manager(Service):
         seats = [(Role.MASTER, 0), *((Role.SLAVE, n) for n in range(spec.machines - 1))]
         seats += [(Role.CLIENT, n) for n in range(spec.clients)]
         placements = tuple(
-            Placement(role, index, volunteer.name, volunteer.facts.address)
+            Placement(
+                role,
+                index,
+                volunteer.name,
+                volunteer.facts.address,
+                self.fleet.members[volunteer.name].boot,
+            )
             for (role, index), volunteer in zip(seats, reserve.volunteers, strict=True)
         )
         attempt = job.attempt + 1

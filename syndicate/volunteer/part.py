@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.client.interface import IHandle
+from syndicate.domain.adoption import Stage
 from syndicate.domain.errors import Conflict, NotClean, SyndicateError, Unsupported
 from syndicate.network.interface import IGuard, INetworkFaults
 from syndicate.once import Once
@@ -111,6 +112,21 @@ class PartInHand:
         """What the hello says of it."""
         part = self.order.part
         return Holding(part.job, part.attempt, part.machine)
+
+    @property
+    def stage(self) -> Stage:
+        """How far it has come."""
+        if self._released is not None:
+            return Stage.RELEASING
+        if self._count:
+            return Stage.RUNNING if self.runs else Stage.ENDED
+        ready = self._prepared is not None and self._prepared.over
+        return Stage.READY if ready else Stage.PREPARING
+
+    @property
+    def count(self) -> int:
+        """How often the target was started."""
+        return self._count
 
     def prepare(self) -> Deferred[None]:
         """Fetch the source and unpack it."""

@@ -12,6 +12,7 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -22,14 +23,16 @@ from syndicate.domain.fault import ON_LINKS
 from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import INetworkFaults, NetworkFacts
 from syndicate.sandbox.interface import ISandbox, SandboxFacts
+from syndicate.volunteer.outbox import Outbox
 from syndicate.volunteer.part import Bench, Door, PartInHand
+from syndicate.volunteer.post import Post
 from syndicate.volunteer.tidying import AfterJob, Tidying
 from syndicate.wire.interface import (
     PROTOCOL,
     Ask,
-    EndReport,
     FaultDone,
     FaultOrder,
+    GivenBack,
     Hello,
     Holding,
     IManager,
@@ -42,8 +45,8 @@ from syndicate.wire.interface import (
 
 log = Logger()
 
-#: Seconds between two tries to bring a report to a manager that did not take it.
-RETRY = 1.0
+#: Most reports that go with a hello; the others follow it.
+MOST_UNACKED = 100
 
 
 class Dialler(Protocol):
@@ -86,18 +89,22 @@ class Volunteer(Service):
     _network: INetworkFaults
     _make_door: Callable[[Path, int, IHandle], Door]
     _timeline: Callable[[], float] = time.monotonic
+    #: Calls what waits for the disk.
+    _aside: Callable[..., Deferred[Any]] = deferToThread
     _after_job: AfterJob | None = attrs.field(default=None, kw_only=True)
     _boot: str = attrs.field(init=False, factory=lambda: uuid.uuid4().hex)
     _known: Facts | None = attrs.field(init=False, default=None)
     _dialler: Dialler | None = attrs.field(init=False, default=None)
     _manager: IManager | None = attrs.field(init=False, default=None)
-    _arrivals: list[Deferred[IManager]] = attrs.field(init=False, factory=list)
-    _term: int = attrs.field(init=False, default=0)
+    _outbox: Outbox = attrs.field(init=False)
+    _post: Post = attrs.field(init=False)
     _part: PartInHand | None = attrs.field(init=False, default=None)
     _tidying: Tidying = attrs.field(init=False)
     _pulse: IDelayedCall | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
+        self._outbox = Outbox(self._spool.with_name("outbox"), self._aside)
+        self._post = Post(self._clock, self._outbox)
         self._tidying = Tidying(self._clock, self._after_job, self._say_clean)
 
     async def open(self) -> None:
@@ -121,6 +128,7 @@ class Volunteer(Service):
         self._spool.mkdir(parents=True, exist_ok=True)
         for left in self._spool.iterdir():
             left.unlink()
+        self._outbox.load()
         self._dialler = self._make_dialler(self)
         self._dialler.start()
 
@@ -136,6 +144,7 @@ class Volunteer(Service):
     async def _close(self) -> None:
         self._stop_pulse()
         await self._tidying.stop()
+        self._post.close()
         if self._part is not None:
             await self._part.stop()
         if self._dialler is not None:
@@ -149,21 +158,37 @@ class Volunteer(Service):
     def hello(self) -> Hello:
         """See `IWorker.hello`."""
         assert self._known is not None, "opened before it dials"
-        holding = self._part.holding if self._part is not None else None
-        tidying = self._tidying
+        part, outbox, tidying = self._part, self._outbox, self._tidying
         return Hello(
-            PROTOCOL, self._name, self._boot, self._known, holding, tidying.problem, tidying.busy
+            PROTOCOL,
+            self._name,
+            self._boot,
+            self._known,
+            None if part is None else part.holding,
+            tidying.problem,
+            tidying.busy,
+            outbox.term,
+            None if part is None else part.stage,
+            0 if part is None else part.count,
+            outbox.reports[:MOST_UNACKED],
+            outbox.gave_back,
         )
 
     def welcomed(self, welcome: Welcome, manager: IManager) -> None:
         """See `IWorker.welcomed`."""
+        if welcome.term < self._outbox.term:
+            log.error(
+                "A manager of term {theirs} is not obeyed: {mine} has begun.",
+                theirs=welcome.term,
+                mine=self._outbox.term,
+            )
+            manager.drop()
+            return
         log.info("Registered with the manager of {cluster}.", cluster=welcome.cluster)
         self._manager, self._session.token = manager, welcome.session
-        self._term = max(self._term, welcome.term)
+        self._outbox.obey(welcome.term)
         self._beat(manager, welcome)
-        arrivals, self._arrivals = self._arrivals, []
-        for arrival in arrivals:
-            arrival.callback(manager)
+        self._post.connected(manager)
         for sha256, size in welcome.keep:
             self._transfer.download(sha256, size, self._cache).addErrback(
                 lambda failure: log.warn(
@@ -181,6 +206,7 @@ class Volunteer(Service):
         if self._manager is not None:
             log.warn("The manager is gone: {reason} What runs goes on.", reason=reason)
         self._manager = None
+        self._post.parted()
         self._stop_pulse()
 
     def prepare(self, order: PrepareOrder) -> Deferred[None]:
@@ -208,6 +234,8 @@ class Volunteer(Service):
         if self._tidying.unfit:
             raise NotClean(self._tidying.unfit)
         if self._part is None:
+            # Whoever gives the next part has stored that the last one was given back.
+            self._outbox.forget_given()
             self._part = PartInHand(order, self._bench())
             self._cache.sweep(frozenset((order.sha256,)), self._cache_size)
         await self._held(order.part).prepare()
@@ -219,7 +247,7 @@ class Volunteer(Service):
             self._cache,
             self._transfer,
             self._spool,
-            self._report,
+            self._post.report,
             self._ask,
             self._network,
             bool(self._known and set(self._known.faults) & {kind.value for kind in ON_LINKS}),
@@ -249,14 +277,21 @@ class Volunteer(Service):
         if self._part is None or self._part.holding != _holding(part):
             if self._tidying.problem:
                 raise NotClean(self._tidying.problem)
-            return Released(later=self._tidying.busy)  # The order came twice.
+            # The order came twice.
+            return attrs.evolve(self._given_before(part), later=self._tidying.busy)
         released = await self._remove(self._part)
         return attrs.evolve(released, later=self._tidying.follow(_holding(part)))
 
+    def _given_before(self, part: Part) -> Released:
+        before = self._outbox.gave_back
+        mine = before is not None and _holding(before.part) == _holding(part)
+        return before.released if before is not None and mine else Released()
+
     def _obey(self, part: Part) -> None:
-        if part.term < self._term:
-            raise Fenced(f"The order is of term {part.term}, but {self._term} has begun.")
-        self._term = part.term
+        term = self._outbox.term
+        if part.term < term:
+            raise Fenced(f"The order is of term {part.term}, but {term} has begun.")
+        self._outbox.obey(part.term)
 
     def _held(self, part: Part) -> PartInHand:
         if self._part is None or self._part.holding != _holding(part):
@@ -265,14 +300,18 @@ class Volunteer(Service):
         return self._part
 
     async def _remove(self, part: PartInHand) -> Released:
+        unclean, released = "", Released()
         try:
-            return await part.release()
+            released = await part.release()
         except NotClean as error:
-            self._tidying.failed(str(error), part.remove, part.holding)
+            unclean = str(error)
+            self._tidying.failed(unclean, part.remove, part.holding)
             raise
         finally:
             if self._part is part:
+                await self._outbox.give_back(GivenBack(part.order.part, released, unclean))
                 self._part = None
+        return released
 
     async def _give_back(self, part: PartInHand) -> None:
         """The manager wants this part no more: remove it and say so."""
@@ -285,35 +324,7 @@ class Volunteer(Service):
             await self._say_clean(unclean)
 
     async def _say_clean(self, unclean: str) -> None:
-        await self._tell(lambda manager: manager.clean(unclean))
-
-    async def _report(self, report: EndReport) -> None:
-        await self._tell(lambda manager: manager.ended(report))
-
-    async def _tell(self, say: Callable[[IManager], Deferred[None]]) -> None:
-        """Say something until a manager has taken it, across any number of connections."""
-        while True:
-            manager = await self._arrival()
-            try:
-                await say(manager)
-            except SyndicateError as error:
-                log.warn("A report was not taken, and is repeated: {why}", why=str(error))
-                await self._pause()
-            else:
-                return
-
-    async def _arrival(self) -> IManager:
-        if self._manager is not None:
-            return self._manager
-        arrival: Deferred[IManager] = Deferred(lambda d: self._arrivals.remove(d))
-        self._arrivals.append(arrival)
-        return await arrival
-
-    def _pause(self) -> Deferred[None]:
-        timers: list[IDelayedCall] = []
-        pause: Deferred[None] = Deferred(lambda _: timers[0].cancel())
-        timers.append(self._clock.callLater(RETRY, pause.callback, None))
-        return pause
+        await self._post.tell(lambda manager: manager.clean(unclean))
 
     # Whether the manager still answers.
 

@@ -14,13 +14,14 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from syndicate.domain.adoption import Stage
 from syndicate.domain.fault import Links
 from syndicate.domain.job import Limits
 from syndicate.domain.volunteer import Facts
 
 #: Version of what crosses; both ends must have the same. It rises with every change that an
 #: older peer would misunderstand.
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 @attrs.frozen
@@ -30,23 +31,6 @@ class Holding:
     job: int
     attempt: int
     machine: str
-
-
-@attrs.frozen
-class Hello:
-    """A volunteer's first words."""
-
-    protocol: int
-    name: str
-    #: Made anew at each start of the daemon.
-    boot: str
-    facts: Facts
-    holding: Holding | None = None
-    #: Whether it could not clean up after a job, and why; such a one gets no job before it has said
-    #: that it is clean.
-    unclean: str = ""
-    #: Whether it still does what its operator wants after each job; it will say when it is clean.
-    tidying: bool = False
 
 
 @attrs.frozen
@@ -169,6 +153,42 @@ class EndReport:
     outputs: str | None = None
 
 
+@attrs.frozen
+class GivenBack:
+    """A part that a volunteer has in hand no more."""
+
+    part: Part
+    released: Released = Released()
+    #: What could not be lifted or removed, and why; empty when it is clean.
+    unclean: str = ""
+
+
+@attrs.frozen
+class Hello:
+    """A volunteer's first words."""
+
+    protocol: int
+    name: str
+    #: Made anew at each start of the daemon.
+    boot: str
+    facts: Facts
+    holding: Holding | None = None
+    #: Whether it could not clean up after a job, and why; such a one gets no job before it has said
+    #: that it is clean.
+    unclean: str = ""
+    #: Whether it still does what its operator wants after each job; it will say when it is clean.
+    tidying: bool = False
+    #: The highest term whose orders it has obeyed; it will obey none of a lower one.
+    term: int = 0
+    #: How far it has come with what it holds, and how often the target was started.
+    stage: Stage | None = None
+    run: int = 0
+    #: How targets ended, as far as no manager has acknowledged it.
+    unacked: tuple[EndReport, ...] = ()
+    #: What it gave back last: the answer to the order may have been lost.
+    gave_back: GivenBack | None = None
+
+
 class IVolunteer(Interface):
     """A volunteer, as the manager sees it: one live connection.
 
@@ -234,6 +254,7 @@ class IFleet(Interface):
         """A volunteer has dialled and is who it says.
 
         :raises WrongVersion: its protocol does not fit.
+        :raises Fenced: it has obeyed a manager of a later term than ours.
         """
 
     def ended(name: str, report: EndReport) -> Deferred[None]:

@@ -292,15 +292,13 @@ def test_a_job_whose_volunteers_keep_crashing_is_given_up_with_the_reason(
     assert "v1 came back without it" in job.reason
 
 
-def test_a_restarted_manager_keeps_the_queue_and_queues_running_jobs_again(
-    make_cluster: Make,
-) -> None:
+def test_a_restarted_manager_keeps_the_queue_and_what_runs(make_cluster: Make) -> None:
     cluster = make_cluster(2, forever)
     running, waiting = cluster.submit(2), cluster.submit(1)
     cluster.restart_manager()
-    cluster.wait(1)
+    cluster.wait(61)
     job = cluster.job(running)
-    assert (job.state, job.attempt, job.losses) == (JobState.RUNNING, 2, 0)
+    assert (job.state, job.attempt, job.losses) == (JobState.RUNNING, 1, 0)
     assert cluster.job(waiting).state is JobState.QUEUED
     cluster.cancel(running)
     assert cluster.job(waiting).state is JobState.RUNNING

@@ -7,11 +7,12 @@ the wire is `syndicate.wire.memory`. A test moves the clock and breaks what it l
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -147,6 +148,7 @@ class Host:
         """The daemon dies: its jobs with it, and nobody is told but by the broken link."""
         self.dials = False
         self.sandbox.crash()
+        self.service._post.close()
         part = self.service._part
         if part is not None and part._told is not None:
             part._told.cancel()
@@ -160,11 +162,17 @@ class Cluster:
     """A manager and its volunteers; `settle` lets everything happen that can without waiting."""
 
     def __init__(
-        self, directory: Path, behaviour: Any = None, patience: Patience = PATIENCE
+        self,
+        directory: Path,
+        behaviour: Any = None,
+        patience: Patience = PATIENCE,
+        writing: Callable[[Any], Any] = lambda store: store,
     ) -> None:
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
         self.directory, self.behaviour, self.patience = directory, behaviour, patience
+        #: What the manager writes through: a test may put something before the store.
+        self.writing = writing
         self.store, self.blobs, self.logs = MemoryStore(), MemoryBlobStore(), MemoryLogStore()
         self.inspector, self.audit = FixedInspector(), MemoryAudit()
         self.hosts: dict[str, Host] = {}
@@ -174,7 +182,7 @@ class Cluster:
     def _make_manager(self) -> Manager:
         manager = Manager(
             self.clock,
-            self.store,
+            self.writing(self.store),
             MemoryLeadership(self.store),
             self.blobs,
             self.logs,
@@ -192,7 +200,7 @@ class Cluster:
         for name in names:
             sandbox = MemorySandbox(self.clock, **self._behaviour())
             transfer, session = DirectTransfer(self.manager, name), Session()
-            spool = self.directory / name
+            spool = self.directory / name / "spool"
             host: list[Host] = []
 
             def make(worker: IWorker, host: list[Host] = host) -> Host:
@@ -224,6 +232,7 @@ class Cluster:
                 MemoryFaults(self.clock),
                 MemoryDoor,
                 self.clock.seconds,
+                maybeDeferred,
             )
             host.append(Host(self, name, sandbox, transfer, session, service))
             self.hosts[name] = host[0]
@@ -320,6 +329,7 @@ class Cluster:
             if host.link is not None:
                 host.link.cut()
         self.manager._journal.close()
+        self.manager.desk.close()
         self.manager.fleet.close()
         self.result_of(self.store.close())
         self.manager = self._make_manager()

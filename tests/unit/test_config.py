@@ -28,6 +28,7 @@ def test_an_empty_file_gives_the_managers_defaults(tmp_path: Path) -> None:
     config = load_manager(written(tmp_path, ""))
     assert (config.manager.wire_port, config.manager.api_port) == (7070, 7080)
     assert config.liveness.grace == 30.0
+    assert config.liveness.start_grace == 30.0
 
 
 def test_sizes_and_spans_are_read_as_people_write_them(tmp_path: Path) -> None:

@@ -38,7 +38,6 @@ from syndicate.domain.lifecycle import (
     cancel,
     fold,
     react,
-    recover,
 )
 from syndicate.plain import event_from_plain, event_to_plain, from_plain, to_plain
 from tests.support.histories import spec
@@ -295,16 +294,6 @@ def test_every_state_leads_to_an_end(steps: list[JobEvent | str]) -> None:
             life.happen(MachineKilled(machine.name))
     assert life.now.state is JobState.FINISHED
     assert life.now.outcome is not None
-
-
-@given(st.lists(events, max_size=60))
-def test_after_a_restart_of_the_manager_nothing_is_active(steps: list[JobEvent | str]) -> None:
-    life = random_life(steps)
-    job = life.now
-    for event in recover(life.now):
-        job = fold(job, event, 1e6)
-    assert job.state in (JobState.QUEUED, JobState.FINISHED)
-    assert job.losses == life.now.losses
 
 
 @given(st.lists(events, max_size=60))
