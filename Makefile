@@ -11,7 +11,7 @@ as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What the sandbox, the lab and the jobs in the tests use of the machine, by Debian package.
 demo_needs := ip=iproute2 nft=nftables mkfs.ext4=e2fsprogs make=make /usr/bin/python3=python3
-test_needs := $(demo_needs) cc=gcc /usr/include/stdio.h=libc6-dev
+test_needs := $(demo_needs) cc=gcc /usr/include/stdio.h=libc6-dev go=golang-go
 bench_needs := $(demo_needs) nginx=nginx-light curl=curl
 
 .PHONY: help

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 
 from syndicate.sandbox.chroot import ChrootSandbox
-from tests.support.doorsteps import EXAMPLES, WORDS, Doorstep
+from tests.support.doorsteps import NEEDS, Doorstep
 from tests.support.sandboxes import Kit, the_reactor
-from tests.support.tarballs import source
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.system, pytest.mark.deadline(60)]
 
@@ -33,29 +36,30 @@ def kit(directory: Path) -> Iterator[Kit]:
     pytest_twisted.blockon(kit.sandbox.close())
 
 
-def tarball_of(example: str, directory: Path) -> tuple[Path, str]:
-    place = directory / f"{example}.tar.gz"
-    files = {path.name: path.read_bytes() for path in (EXAMPLES / example).iterdir()}
-    return place, source(place, files)
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What each example of a client did in a sandbox of its own, where there is no network."""
+    state = tmp_path_factory.mktemp("offline")
+    words = ["unshare", "--net", sys.executable, "-m", "tests.support.clients_offline", str(state)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=110, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
 
 
-@pytest.mark.parametrize("example", ["python", "shell", "c"])
-@pytest_twisted.ensureDeferred
-async def test_a_client_hurts_its_job_from_its_sandbox(
-    kit: Kit, directory: Path, tmp_path: Path, example: str
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("way", [*NEEDS, "twisted"])
+def test_a_client_hurts_its_job_from_a_sandbox_without_network(
+    told: dict[str, Any], way: str
 ) -> None:
-    place, sha256 = tarball_of(example, directory)
-    shown = tmp_path / "door"
-    enclosure = await kit.prepare(
-        "1.1.client-0", source=place, sha256=sha256, shares=((shown, INSIDE),)
-    )
-    doorstep = await Doorstep.at(shown, enclosure.uid)
-    words = " ".join(WORDS)
-    printed = await kit.shell(enclosure, f"make {words} 2>&1", **doorstep.environment(INSIDE))
-    await doorstep.door.close()
-    await enclosure.destroy()
-    assert doorstep.handle.result is not None, printed
-    doorstep.was_hurt("")
+    if told[way] is None:
+        pytest.skip(f"there is no {NEEDS[way]} on this machine")
+    found = told[way]
+    assert found["faults"] == [["kill", ["slave[1]"]], ["revive", ["slave[1]"]]], found
+    assert found["emptied"], found
+    assert found["result"]["passed"] is True, found
+    assert "Network is unreachable" in found["printed"]
+    assert "1 interface" in found["printed"]
 
 
 @pytest_twisted.ensureDeferred
