@@ -25,6 +25,7 @@ from rich.console import Console
 from bench import (
     calibration,
     distribution,
+    faults,
     gang,
     lab,
     output,
@@ -39,6 +40,7 @@ FAMILIES: dict[str, ModuleType] = {
     "lab": lab,
     "gang": gang,
     "throughput": throughput,
+    "faults": faults,
     "output": output,
     "distribution": distribution,
     "swarm": swarm,
