@@ -146,6 +146,23 @@ class AuditConfig:
 
 
 @attrs.frozen
+class HistoryConfig:
+    """``[history]``: how long what is over is held."""
+
+    #: Finished jobs in memory, by number and by age in seconds; older ones are in the archive.
+    jobs: int = _key(_whole, default=1000)
+    age: float = _key(parse_span, default=7 * 24 * 3600.0)
+
+
+@attrs.frozen
+class Storage:
+    """``[storage]``: what is taken from users."""
+
+    #: Jobs that one user may have waiting.
+    queued_per_user: int = _key(_whole, default=1000)
+
+
+@attrs.frozen
 class ManagerConfig:
     """The whole of ``manager.toml``."""
 
@@ -154,6 +171,8 @@ class ManagerConfig:
     maxima: Maxima = Maxima()
     clients: Clients = Clients()
     audit: AuditConfig = AuditConfig()
+    history: HistoryConfig = HistoryConfig()
+    storage: Storage = Storage()
 
 
 @attrs.frozen
@@ -220,6 +239,8 @@ def load_manager(path: Path) -> ManagerConfig:
         "maxima": _section(Maxima, table, "maxima", problems),
         "clients": _section(Clients, table, "clients", problems),
         "audit": _section(AuditConfig, table, "audit", problems),
+        "history": _section(HistoryConfig, table, "history", problems),
+        "storage": _section(Storage, table, "storage", problems),
     }
     _finish(path, table, sections, problems)
     return ManagerConfig(**sections)

@@ -22,6 +22,7 @@ from syndicate.api.exchange import (
     no_route,
     number_of,
     refuse,
+    states_of,
     text_of,
 )
 from syndicate.api.faults import Faults
@@ -72,17 +73,23 @@ class Api:
 
     async def status(self, request: Request, user: User) -> Any:
         """``GET /v1/status``."""
-        jobs = self._manager.book.jobs.values()
         members = self._manager.fleet.members.values()
         return {
             "version": __version__,
             "cluster": self._manager.site.cluster,
             "started_at": timestamp(self._manager.started_at),
-            "jobs": _counts(job.state.value for job in jobs),
+            "jobs": self._job_counts(),
             "volunteers": _counts(member.state.value for member in members),
             "store": await self._manager.health(),
             "you": {"user": user.name, "role": user.role},
         }
+
+    def _job_counts(self) -> dict[str, int]:
+        counts = _counts(job.state.value for job in self._manager.book.jobs.values())
+        if archived := self._manager.history.archived:
+            finished = JobState.FINISHED.value
+            counts[finished] = counts.get(finished, 0) + archived
+        return counts
 
     async def submit(self, request: Request, user: User) -> Any:
         """``POST /v1/jobs``."""
@@ -109,32 +116,23 @@ class Api:
 
     async def jobs(self, request: Request, user: User) -> Any:
         """``GET /v1/jobs``."""
-        jobs = self._manager.book.jobs.values()
-        if states := text_of(request, b"state"):
-            known = {state.value for state in JobState}
-            wanted = set(states.split(","))
-            if not wanted <= known:
-                odd = ", ".join(sorted(wanted - known))
-                raise Invalid(f"No job can be {odd}; states are {', '.join(sorted(known))}.")
-            chosen = [job for job in jobs if job.state.value in wanted]
-        elif flag_of(request, b"all"):
-            chosen = list(jobs)
-        else:
-            chosen = [job for job in jobs if job.state is not JobState.FINISHED]
-        if of := text_of(request, b"user"):
-            chosen = [job for job in chosen if job.user == of]
-        limit = number_of(request, b"limit", MOST_JOBS)
-        return {"jobs": self._lookup.views(chosen[-int(limit) :] if limit >= 1 else [])}
+        listed = await self._lookup.listed(
+            states_of(request),
+            text_of(request, b"user"),
+            int(number_of(request, b"below", 0.0)) or None,
+            min(MOST_JOBS, int(number_of(request, b"limit", MOST_JOBS))),
+        )
+        return {"jobs": self._lookup.views(listed)}
 
     async def job(self, request: Request, user: User, name: str) -> Any:
         """``GET /v1/jobs/<n>``."""
-        return {"job": self._lookup.view(self._lookup.job(name))}
+        return {"job": self._lookup.view(await self._lookup.job(name))}
 
     async def cancel(self, request: Request, user: User, name: str) -> Any:
         """``POST /v1/jobs/<n>/cancel``."""
         return {
             "job": self._lookup.view(
-                await self._manager.cancel(user, self._lookup.job(name).number)
+                await self._manager.cancel(user, (await self._lookup.job(name)).number)
             )
         }
 
@@ -151,7 +149,7 @@ class Api:
 
     async def files(self, request: Request, user: User, name: str) -> Any:
         """``GET /v1/jobs/<n>/files``."""
-        job = self._lookup.job(name)
+        job = await self._lookup.job(name)
         events = await self._following.all_events(job.number)
         return {"files": self._files.listing(job.number, events)}
 

@@ -9,6 +9,7 @@ from twisted.web.server import Request
 
 from syndicate.blobs.serve import Gathered
 from syndicate.domain.errors import Invalid, SyndicateError
+from syndicate.domain.job import JobState
 
 #: Longest body of a request that is not a blob, in bytes.
 BODY_CAP = 1 << 20
@@ -61,6 +62,23 @@ def text_of(request: Request, name: bytes) -> str | None:
     """A parameter of the query; None when it is not there, or empty."""
     values = (request.args or {}).get(name)
     return values[0].decode("utf-8", "replace") if values and values[0] else None
+
+
+def states_of(request: Request) -> frozenset[JobState]:
+    """The states that jobs are asked for in: those in ``state``, all with ``all``, else those of
+    jobs that are not finished.
+
+    :raises Invalid: there is no such state.
+    """
+    if states := text_of(request, b"state"):
+        known = {state.value: state for state in JobState}
+        wanted = set(states.split(","))
+        if not wanted <= known.keys():
+            odd = ", ".join(sorted(wanted - known.keys()))
+            raise Invalid(f"No job can be {odd}; states are {', '.join(sorted(known))}.")
+        return frozenset(known[state] for state in wanted)
+    everything = frozenset(JobState)
+    return everything if flag_of(request, b"all") else everything - {JobState.FINISHED}
 
 
 def flag_of(request: Request, name: bytes) -> bool:

@@ -18,6 +18,7 @@ from syndicate.api.stream import Stream
 from syndicate.blobs.interface import ILogStore
 from syndicate.domain.log import SAMPLES, Decoder
 from syndicate.manager.service import Manager, User
+from syndicate.manager.views import fault_view
 
 #: Bytes read from a log at a time.
 CHUNK = 256 << 10
@@ -34,23 +35,25 @@ class Faults:
 
     async def inflict(self, request: Request, user: User, name: str, kind: str) -> Any:
         """``POST /v1/jobs/<n>/faults/<kind>``."""
-        number = self._lookup.job(name).number
+        number = (await self._lookup.job(name)).number
         arguments = body_of(request) if data_of(request) else {}
         token = request.getHeader("idempotency-key")
         return await self._manager.fault(user, number, kind, arguments, token)
 
     async def faults(self, request: Request, user: User, name: str) -> Any:
         """``GET /v1/jobs/<n>/faults``."""
-        return {"faults": self._manager.handles.faults(self._lookup.job(name))}
+        number = (await self._lookup.job(name)).number
+        _, faults = await self._manager.history.job_and_faults(number)
+        return {"faults": [fault_view(number, fault) for fault in faults]}
 
     async def revoke(self, request: Request, user: User, name: str, machine: str) -> Any:
         """``POST /v1/jobs/<n>/handles/<machine>/revoke``."""
-        number = self._lookup.job(name).number
+        number = (await self._lookup.job(name)).number
         return {"job": self._lookup.view(await self._manager.revoke(user, number, machine))}
 
     async def samples(self, request: Request, user: User, name: str) -> Any:
         """``GET /v1/jobs/<n>/samples``: CSV."""
-        number = self._lookup.job(name).number
+        number = (await self._lookup.job(name)).number
         request.setHeader(b"Content-Type", b"text/csv; charset=utf-8")
         stream = Stream(request, self._clock)
         try:

@@ -36,18 +36,18 @@ class Following:
 
     async def wait(self, request: Request, user: User, name: str) -> Any:
         """``GET /v1/jobs/<n>/wait``."""
-        number = self._lookup.job(name).number
+        number = (await self._lookup.job(name)).number
         until = text_of(request, b"until") or "finished"
         if until not in ("running", "finished"):
             raise Invalid(f"A wait ends when the job is running or finished, not {until!r}.")
         patience = min(number_of(request, b"timeout", 30.0), LONGEST_WAIT)
         await self._until(request, number, lambda job: _reached(job, until), patience)
-        job = self._manager.book.get(number)
+        job = await self._manager.history.job(number)
         return {"job": self._lookup.view(job), "reached": _reached(job, until)}
 
     async def events(self, request: Request, user: User, name: str) -> Any:
         """``GET /v1/jobs/<n>/events``."""
-        number = self._lookup.job(name).number
+        number = (await self._lookup.job(name)).number
         last = request.getHeader("last-event-id") or text_of(request, b"after") or "0"
         if not last.isdecimal():
             raise Invalid(f"{last!r} is not the number of an event.")
@@ -71,7 +71,7 @@ class Following:
                     text = f"id: {last}\nevent: {event['kind']}\ndata: {data}\n\n"
                     going = await stream.write(text.encode()) and event["kind"] != "finished"
                 if not stored:
-                    job = self._manager.book.get(number)
+                    job = await self._manager.history.job(number)
                     over = job.state is JobState.FINISHED and last >= job.events
                     going = not over and await stream.news()
         finally:
@@ -80,8 +80,9 @@ class Following:
 
     async def logs(self, request: Request, user: User, name: str) -> Any:
         """``GET /v1/jobs/<n>/logs``."""
-        number = self._lookup.job(name).number
-        wanted = self._wanted(request, number)
+        job = await self._lookup.job(name)
+        number = job.number
+        wanted = self._wanted(request, job)
         tail = number_of(request, b"tail", -1.0)
         request.setHeader(b"Content-Type", b"application/jsonl")
         merged = MergedLog(self._manager.logs, number, wanted)
@@ -112,16 +113,16 @@ class Following:
             over = self._over(number)
 
     def _over(self, number: int) -> bool:
-        return self._manager.book.get(number).state is JobState.FINISHED
+        return _finished(self._manager.book.jobs.get(number))
 
-    def _wanted(self, request: Request, number: int) -> Wanted:
+    def _wanted(self, request: Request, job: Job) -> Wanted:
         stream = text_of(request, b"stream")
         if stream not in (None, "out", "err"):
             raise Invalid(f"A stream is out or err, not {stream!r}.")
         machine = text_of(request, b"machine")
         if machine is not None:
-            job = self._manager.book.get(number)
-            known = {m.name for m in job.machines} | {m for _, m in self._manager.logs.list(number)}
+            logs = self._manager.logs.list(job.number)
+            known = {m.name for m in job.machines} | {name for _, name in logs}
             if canonical_machine(machine) not in known:
                 machine = job.machine(machine).name
             machine = canonical_machine(machine)
@@ -136,7 +137,7 @@ class Following:
 
     async def file(self, request: Request, user: User, name: str, path: str) -> Any:
         """``GET /v1/jobs/<n>/files/<path>``."""
-        number = self._lookup.job(name).number
+        number = (await self._lookup.job(name)).number
         found = self._files.find(number, await self.all_events(number), path)
         request.setHeader(b"Content-Type", b"application/octet-stream")
         stream = Stream(request, self._clock)
@@ -163,7 +164,8 @@ class Following:
         over: Deferred[None] = Deferred()
 
         def look() -> None:
-            if reached(self._manager.book.get(number)) and not over.called:
+            job = self._manager.book.jobs.get(number)
+            if (job is None or reached(job)) and not over.called:
                 over.callback(None)
 
         def stop(_: object = None) -> None:
@@ -182,6 +184,11 @@ class Following:
 
 def _event_views(number: int, stored: list[Any], after: int) -> list[dict[str, Any]]:
     return [event_view(number, n, event) for n, event in enumerate(stored, after + 1)]
+
+
+def _finished(job: Job | None) -> bool:
+    # One that was there, and is in memory no more, was finished before it went into the archive.
+    return job is None or job.state is JobState.FINISHED
 
 
 def _reached(job: Job, until: str) -> bool:

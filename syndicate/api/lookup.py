@@ -19,19 +19,40 @@ class Lookup:
 
     _manager: Manager
 
-    def job(self, name: str) -> Job:
-        """The job of a number, or the latest.
+    async def job(self, name: str) -> Job:
+        """The job of a number, or the latest; in the archive or not.
 
         :raises NotFound: there is none such.
         """
-        book = self._manager.book
         if name == "latest":
-            if not book.jobs:
+            last = await self.listed(frozenset(JobState), None, None, 1)
+            if not last:
                 raise NotFound("There is no job yet.")
-            return book.jobs[max(book.jobs)]
+            return last[0]
         if not name.isdecimal() or len(name) > 15:
             raise NotFound(f"There is no job {name!r}; a job is named by its number or 'latest'.")
-        return book.get(int(name))
+        return await self._manager.history.job(int(name))
+
+    async def listed(
+        self, states: frozenset[JobState], user: str | None, below: int | None, limit: int
+    ) -> list[Job]:
+        """The newest jobs, in the order of their numbers; those in the archive as well.
+
+        :param below: only lower numbers, for another page.
+        """
+        held = [
+            job
+            for number, job in self._manager.book.jobs.items()
+            if job.state in states
+            and (user is None or job.user == user)
+            and (below is None or number < below)
+        ]
+        found = {job.number: job for job in held}
+        if JobState.FINISHED in states and limit > 0:
+            archived = await self._manager.history.page(below, limit, user)
+            # One that went there while it was looked for is found in both.
+            found |= {job.number: job for job in archived}
+        return [job for _, job in sorted(found.items())][-limit:] if limit > 0 else []
 
     def view(self, job: Job) -> dict[str, Any]:
         """A job, with why it waits if it does."""

@@ -139,6 +139,24 @@ class StorageFull(Unavailable):
     status = 507
 
 
+class TooMany(Unavailable):
+    """One user, or all together, have as many of something at once as the site allows; the message
+    says of what. Try again when there are fewer.
+    """
+
+    code = "too_many"
+    status = 429
+
+
+class StorageReadOnly(Unavailable):
+    """A disk of the manager or a volunteer takes no writes; look at it. What waits for it goes on
+    by itself.
+    """
+
+    code = "storage_read_only"
+    status = 503
+
+
 class Timeout(SyndicateError):
     """An answer that did not come within its deadline."""
 

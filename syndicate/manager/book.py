@@ -26,10 +26,23 @@ class Submission:
     sha256: str
     name: str
 
+    def check(self, token: str, spec: JobSpec) -> None:
+        """Check that a token that has come again has come with the same.
+
+        :raises Conflict: it made a job of something else.
+        """
+        if (self.sha256, self.name) != (spec.sha256, spec.name):
+            raise Conflict(
+                f"The submission token {token!r} has made job {self.job} of another source or "
+                "name; make a new token for a new job."
+            )
+
 
 @attrs.define(eq=False)
 class Book:
-    """All jobs by number, those that wait, and the submission tokens."""
+    """The jobs by number, those that wait, and the submission tokens. Jobs that are finished leave
+    it after a while, with their tokens; see `syndicate.manager.history`.
+    """
 
     _clock: IReactorTime
     _journal: Journal
@@ -37,7 +50,13 @@ class Book:
     jobs: dict[int, Job] = attrs.field(init=False, factory=dict)
     #: Numbers of queued jobs, in order.
     _queued: dict[int, None] = attrs.field(init=False, factory=dict)
+    #: Numbers of finished jobs, in the order in which they finished.
+    finished: dict[int, None] = attrs.field(init=False, factory=dict)
     _submissions: dict[tuple[str, str], Submission] = attrs.field(init=False, factory=dict)
+    #: Users and tokens by the number of the job that they made.
+    _tokens: dict[int, tuple[str, str]] = attrs.field(init=False, factory=dict)
+    #: Submissions on their way into the store, and who waits for the same.
+    _coming: dict[tuple[str, str], list[Deferred[None]]] = attrs.field(init=False, factory=dict)
     _next: int = attrs.field(init=False, default=1)
 
     def load(self, snapshot: Snapshot) -> None:
@@ -47,24 +66,53 @@ class Book:
                 job = from_plain(value, Job)
                 self.jobs[job.number] = job
             elif kind == "submission":
-                user, _, token = key.partition("/")
-                self._submissions[user, token] = from_plain(value, Submission)
+                user, _, token = key.rpartition("/")
+                self._know(user, token, from_plain(value, Submission))
             elif (kind, key) == NEXT_JOB:
                 self._next = value["next"]
         self.jobs = dict(sorted(self.jobs.items()))
         self._next = max(self._next, max(self.jobs, default=0) + 1)
-        for job in self.jobs.values():
+        for job in sorted(self.jobs.values(), key=lambda job: job.finished_at or 0.0):
             self._sort(job)
+
+    def pass_over(self, number: int) -> None:
+        """Give no new job this number or one below."""
+        self._next = max(self._next, number + 1)
+
+    def _know(self, user: str, token: str, submission: Submission) -> None:
+        self._submissions[user, token] = submission
+        self._tokens[submission.job] = user, token
+
+    def submission_of(self, number: int) -> tuple[str, Submission] | None:
+        """Key and value of the record of the token that made a job, if there was one."""
+        made_by = self._tokens.get(number)
+        return made_by and ("/".join(made_by), self._submissions[made_by])
+
+    def forget(self, number: int) -> None:
+        """Hold a job no longer: it is in the archive."""
+        self.jobs.pop(number, None)
+        self.finished.pop(number, None)
+        made_by = self._tokens.pop(number, None)
+        if made_by is not None:
+            del self._submissions[made_by]
 
     def get(self, number: int) -> Job:
         """The job of that number.
 
         :raises NotFound: there is none.
+        :raises Conflict: it is in the archive, where nothing can be changed.
         """
-        try:
-            return self.jobs[number]
-        except KeyError:
-            raise NotFound(f"There is no job {number}.") from None
+        job = self.jobs.get(number)
+        if job is not None:
+            return job
+        if 0 < number < self._next:
+            raise Conflict(f"Job {number} was finished long ago; nothing of it can be changed.")
+        raise NotFound(f"There is no job {number}.")
+
+    def queued_by(self, user: str) -> int:
+        """How many jobs of a user wait, those that are being written included."""
+        waiting = sum(self.jobs[number].user == user for number in self._queued)
+        return waiting + sum(of == user for of, _ in self._coming)
 
     def queue(self) -> tuple[Job, ...]:
         """The jobs that wait, in the order of their numbers."""
@@ -83,18 +131,31 @@ class Book:
         found = self._submissions.get((user, token))
         if found is None:
             return None
-        if (found.sha256, found.name) != (spec.sha256, spec.name):
-            raise Conflict(
-                f"The submission token {token!r} has made job {found.job} of another source or "
-                "name; make a new token for a new job."
-            )
+        found.check(token, spec)
         return self.jobs.get(found.job)
 
-    async def submit(self, user: str, token: str, spec: JobSpec) -> Job:
+    async def submit(self, user: str, token: str, spec: JobSpec) -> tuple[Job, bool]:
         """Queue a job; it is there once it is durable.
 
+        :returns: the job, and whether it is new: the same token may come twice at once.
         :raises Unavailable: the store cannot take it; nothing is queued.
         """
+        key = user, token
+        while key in self._coming:
+            other: Deferred[None] = Deferred()
+            self._coming[key].append(other)
+            await other
+        known = self.submitted(user, token, spec)
+        if known is not None:
+            return known, False
+        self._coming[key] = []
+        try:
+            return await self._submit(user, token, spec), True
+        finally:
+            for waiting in self._coming.pop(key):
+                waiting.callback(None)
+
+    async def _submit(self, user: str, token: str, spec: JobSpec) -> Job:
         number, self._next = self._next, self._next + 1
         event, now = Submitted(number, user, spec), self._clock.seconds()
         job = fold(None, event, now)
@@ -105,7 +166,7 @@ class Book:
             optional=True,
         )
         self.jobs[number] = job
-        self._submissions[user, token] = submission
+        self._know(user, token, submission)
         self._sort(job)
         self.feed.publish(number)
         return job
@@ -157,3 +218,5 @@ class Book:
             self._queued[job.number] = None
         else:
             self._queued.pop(job.number, None)
+        if job.state is JobState.FINISHED:
+            self.finished.setdefault(job.number)

@@ -257,7 +257,9 @@ class Conductor:
 
     def _about(self, job: Job, machine: Machine, event: JobEvent) -> bool:
         """Let an event about a machine happen, unless the job has moved on meanwhile."""
-        now = self._book.jobs[job.number]
+        now = self._book.jobs.get(job.number)
+        if now is None:
+            return False  # In the archive since.
         current = self._machine(now, job.attempt, machine.name)
         if now.state not in ACTIVE or current is None or now.over(current):
             return False

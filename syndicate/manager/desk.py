@@ -341,7 +341,9 @@ class FaultDesk:
     def released(self, holding: Holding, problem: str) -> None:
         """A machine was given back: what was in force on it is healed; or not, and why."""
         now = self._clock.seconds()
-        job = self._book.jobs[holding.job]
+        job = self._book.jobs.get(holding.job)
+        if job is None:
+            return  # In the archive since; nothing of it can be changed any more.
         others = [m for m in job.machines if m.name != holding.machine]
         last = job.attempt != holding.attempt or all(job.over(m) for m in others)
         for fault in self._ledger.of(holding.job):
@@ -365,6 +367,13 @@ class FaultDesk:
                 unknown = attrs.evolve(fault, state=FaultState.UNKNOWN, note=reason)
                 self._ledger.put(holding.job, unknown)
 
+    def forget(self, number: int) -> None:
+        """Hold nothing of a job any longer: it is in the archive."""
+        for key in [key for key in self._answers if key[0] == number]:
+            del self._answers[key]
+        for place in [place for place in self._locks if place[0] == number]:
+            del self._locks[place]
+
     def close(self) -> None:
         """Stop the timers."""
         for timer in self._leases.values():
@@ -375,14 +384,14 @@ class FaultDesk:
     # Looking up.
 
     def _now(self, job: Job) -> Job:
-        now = self._book.jobs[job.number]
+        now = self._book.get(job.number)
         if now.attempt != job.attempt or now.state is not JobState.RUNNING:
             raise Conflict(f"The attempt of job {job.number} is over; nothing more is done to it.")
         return now
 
     def _is_over(self, job: Job) -> bool:
-        now = self._book.jobs[job.number]
-        return now.attempt != job.attempt or now.state is not JobState.RUNNING
+        now = self._book.jobs.get(job.number)
+        return now is None or now.attempt != job.attempt or now.state is not JobState.RUNNING
 
     def _machine(self, job: Job, name: str) -> Machine:
         return self._now(job).machine(name)

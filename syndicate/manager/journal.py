@@ -16,7 +16,17 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from syndicate.domain.errors import SyndicateError, Unavailable
-from syndicate.store.interface import Append, Batch, Create, Delete, IStore, ITerm, Operation, Put
+from syndicate.store.interface import (
+    Append,
+    Archive,
+    Batch,
+    Create,
+    Delete,
+    IStore,
+    ITerm,
+    Operation,
+    Put,
+)
 
 log = Logger()
 
@@ -139,7 +149,7 @@ def _coalesced(entries: list[_Entry]) -> tuple[Operation, ...]:
             match operation:
                 case Append():
                     merged["", str(operation.job), operation.n] = operation
-                case Put() | Create() | Delete():
+                case Put() | Create() | Archive() | Delete():
                     key = (operation.kind, operation.key, 0)
                     merged.pop(key, None)
                     merged[key] = operation

@@ -39,6 +39,10 @@ class Ledger:
         """All faults of a job, in order."""
         return [fault for _, fault in sorted(self._faults.get(job, {}).items())]
 
+    def forget(self, job: int) -> None:
+        """Hold the faults of a job no longer: they are in the archive."""
+        self._faults.pop(job, None)
+
     def get(self, job: int, number: int) -> Fault:
         """One fault.
 

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from syndicate.audit.interface import IAudit
 from syndicate.blobs.interface import IBlobStore, ILogStore
 from syndicate.credentials.interface import ITokens, Token
-from syndicate.domain.errors import Conflict, Forbidden, InvalidJob, WouldWait
+from syndicate.domain.errors import Conflict, Forbidden, InvalidJob, TooMany, WouldWait
 from syndicate.domain.events import HandleRevoked, Placement, Reserved
 from syndicate.domain.job import Job, JobSpec, Limits, Role, machine_name
 from syndicate.domain.lifecycle import cancel
@@ -34,6 +34,7 @@ from syndicate.manager.desk import FaultDesk
 from syndicate.manager.feed import Feed
 from syndicate.manager.fleet import Fleet, Patience
 from syndicate.manager.handles import Handles, read_kind
+from syndicate.manager.history import History, Keep
 from syndicate.manager.hygiene import Hygiene
 from syndicate.manager.journal import Journal
 from syndicate.manager.ledger import Ledger
@@ -83,6 +84,10 @@ class Site:
     clients_per_job: int = 0
     #: Whether a job may bring its own.
     own_clients: bool = True
+    #: Jobs that one user may have waiting.
+    queued_per_user: int = 1000
+    #: How much of the past is held in memory.
+    keep: Keep = Keep()
 
 
 @attrs.frozen
@@ -129,6 +134,7 @@ class Manager(Service):
     ledger: Ledger = attrs.field(init=False)
     desk: FaultDesk = attrs.field(init=False)
     handles: Handles = attrs.field(init=False)
+    history: History = attrs.field(init=False)
     _gate: SourceGate = attrs.field(init=False)
     _planning: IDelayedCall | None = attrs.field(init=False, default=None)
 
@@ -175,6 +181,16 @@ class Manager(Service):
             self.desk,
             self._store_events,
         )
+        self.history = History(
+            self._clock,
+            self._store,
+            self._journal,
+            self.book,
+            self.ledger,
+            self.desk,
+            lambda: {m.holding.job for m in self.fleet.members.values() if m.holding},
+            self.site.keep,
+        )
         snapshot = await self._store.load()
         self.book.load(snapshot)
         self.ledger.load(snapshot)
@@ -187,6 +203,7 @@ class Manager(Service):
         self.tokens.add(self.tokens.describe(*given) for given in self._given)
         await self._check_client()
         await self._adoption.take_over()
+        await self.history.open()
         self.started_at = self._clock.seconds()
 
     async def _check_client(self) -> None:
@@ -204,6 +221,7 @@ class Manager(Service):
         if self._planning is not None and self._planning.active():
             self._planning.cancel()
         if self._term is not None:
+            self.history.close()
             self.desk.close()
             self.fleet.close()
             self._journal.close()
@@ -226,9 +244,10 @@ class Manager(Service):
         :raises InvalidJob: it asks for what cannot be.
         :raises InvalidSource: its source is not fit.
         :raises WouldWait: see ``no_wait``.
+        :raises TooMany: the user has as many jobs waiting as one may.
         :raises Unavailable: the store takes nothing now.
         """
-        known = self.book.submitted(user.name, token, spec)
+        known = await self.history.submitted(user.name, token, spec)
         if known is not None:
             return known, False
         spec = self._with_clients(spec)
@@ -241,9 +260,14 @@ class Manager(Service):
             return known, False
         if no_wait and (reason := self.waits(spec)):
             raise WouldWait(f"{reason} Submit without no-wait to queue it.")
-        job = await self.book.submit(user.name, token, spec)
+        if self.book.queued_by(user.name) >= (most := self.site.queued_per_user):
+            raise TooMany(
+                f"{user.name} has {most} jobs waiting, and no user may have more here. Submit "
+                "again when some of them have started, or cancel some."
+            )
+        job, new = await self.book.submit(user.name, token, spec)
         self._plan_soon()
-        return job, True
+        return job, new
 
     def _with_clients(self, spec: JobSpec) -> JobSpec:
         """The job with the site's own clients, unless it brings its own or says how many."""
@@ -327,7 +351,8 @@ class Manager(Service):
 
     async def events(self, number: int, after: int, limit: int = 1000) -> list[Any]:
         """Stored events of a job, as `syndicate.plain.event_to_plain` made them."""
-        self.book.get(number)
+        if number not in self.book.jobs:
+            await self.history.job(number)
         return await self._store.events(number, after, limit)
 
     async def _store_events(self, number: int, after: int) -> list[Any]:

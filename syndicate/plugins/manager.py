@@ -30,6 +30,7 @@ from syndicate.credentials.registry import TokenRegistry
 from syndicate.credentials.tokens import new_secret
 from syndicate.domain.job import Limits, Role
 from syndicate.manager.fleet import Patience
+from syndicate.manager.history import Keep
 from syndicate.manager.service import Manager, Site
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
 from syndicate.sandbox.inspector import LauncherInspector
@@ -170,4 +171,6 @@ def _site(config: ManagerConfig) -> Site:
         ),
         maxima.machines,
         own_clients=config.clients.own,
+        queued_per_user=config.storage.queued_per_user,
+        keep=Keep(config.history.jobs, config.history.age),
     )

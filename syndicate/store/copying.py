@@ -25,6 +25,9 @@ TERMS_AHEAD = 1_000_000
 NUMBERS_AHEAD = 1000
 
 
+_ARCHIVED = "SELECT value FROM archive WHERE kind = 'job'"
+
+
 @attrs.frozen
 class Contents:
     """What a database refers to, and holds."""
@@ -107,6 +110,9 @@ def contents(path: Path) -> Contents:
             jobs += 1
             job = json.loads(text)
             (others if job["state"] == "finished" else needed).update(_blobs_of(job))
+        for (text,) in connection.execute(_ARCHIVED) if present > 1 else ():
+            jobs += 1
+            others.update(_blobs_of(json.loads(text)["job"]))
     return Contents(present, jobs, tuple(needed), tuple(b for b in others if b not in needed))
 
 
@@ -126,9 +132,12 @@ def prepare_to_go_on(path: Path) -> int:
     """
     with _opened(path) as connection, connection:
         connection.execute("UPDATE meta SET value = value + ? WHERE name = 'term'", (TERMS_AHEAD,))
+        (present,) = connection.execute("PRAGMA user_version").fetchone()
+        tables = ("record", "archive") if present > 1 else ("record",)
         last = 0
-        for (key,) in connection.execute("SELECT max(key) FROM record WHERE kind = 'job'"):
-            last = max(last, int(key or "0", 16))
+        for table in tables:
+            found = connection.execute(f"SELECT max(key) FROM {table} WHERE kind = 'job'")
+            last = max(last, int(found.fetchone()[0] or "0", 16))
         kept = connection.execute(
             "SELECT value FROM record WHERE kind = ? AND key = ?", NEXT_JOB
         ).fetchone()

@@ -7,11 +7,12 @@ its values, and what makes two stores agree on them.
 from __future__ import annotations
 
 import json
+import math
 
 import attrs
 
 from syndicate.domain.errors import Exists, Fenced, Invalid
-from syndicate.store.interface import Append, Batch, Create, Delete, Operation, Plain, Put
+from syndicate.store.interface import Append, Archive, Batch, Create, Delete, Operation, Plain, Put
 
 _encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
@@ -56,10 +57,13 @@ def _with_value(operation: Operation) -> tuple[Operation, str]:
         _require(0 < operation.job < 1 << 63 and 0 < operation.n < 1 << 63, operation)
     else:
         _require(_is_text(operation.kind) and _is_text(operation.key), operation)
+    if isinstance(operation, Archive):
+        _require(_is_text(operation.label), operation)
+        _require(operation.until is None or math.isfinite(operation.until), operation)
     match operation:
         case Delete():
             return operation, ""
-        case Put(value=value) | Create(value=value) | Append(value=value):
+        case Put(value=value) | Create(value=value) | Archive(value=value) | Append(value=value):
             return operation, encode(value)
 
 

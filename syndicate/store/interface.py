@@ -23,7 +23,9 @@ Plain = Any
 
 @attrs.frozen
 class Put:
-    """Set a record, new or not. Values are absolute, never increments."""
+    """Set a record, new or not. Values are absolute, never increments. One that was set aside is
+    a record like others again.
+    """
 
     kind: str
     key: str
@@ -32,7 +34,9 @@ class Put:
 
 @attrs.frozen
 class Create:
-    """Set a record that must not exist yet; else the whole batch fails with `Exists`."""
+    """Set a record that must not exist yet, nor be set aside; else the whole batch fails with
+    `Exists`.
+    """
 
     kind: str
     key: str
@@ -40,8 +44,23 @@ class Create:
 
 
 @attrs.frozen
+class Archive:
+    """Set a record aside: from now on it is not among those that `IStore.load` gives, so that
+    what is over costs neither memory nor time at the start; `IStore.archived` reads it.
+    """
+
+    kind: str
+    key: str
+    value: Plain
+    #: What `IStore.archive` can choose by, such as whose it is.
+    label: str = ""
+    #: Epoch seconds after which `IStore.expire` removes it; None keeps it.
+    until: float | None = None
+
+
+@attrs.frozen
 class Delete:
-    """Remove a record; no error if there is none."""
+    """Remove a record, set aside or not; no error if there is none."""
 
     kind: str
     key: str
@@ -56,7 +75,7 @@ class Append:
     value: Plain
 
 
-Operation = Put | Create | Delete | Append
+Operation = Put | Create | Archive | Delete | Append
 
 
 @attrs.frozen
@@ -98,7 +117,32 @@ class IStore(Interface):
         """
 
     def load() -> Deferred[Snapshot]:
-        """All records at one position."""
+        """All records at one position; none of those set aside."""
+
+    def archived(kind: str, key: str) -> Deferred[Plain]:
+        """A record that was set aside; None if there is none."""
+
+    def archive(
+        kind: str,
+        after: str = "",
+        below: str | None = None,
+        limit: int = 100,
+        label: str | None = None,
+        newest: bool = True,
+    ) -> Deferred[list[tuple[str, Plain]]]:
+        """Keys and values of records that were set aside, in the order of their keys.
+
+        :param after: only greater keys.
+        :param below: only lesser keys.
+        :param label: only those with this one.
+        :param newest: begin with the greatest key, and go down.
+        """
+
+    def archive_size(kind: str) -> Deferred[int]:
+        """How many records of a kind are set aside."""
+
+    def expire(now: float) -> Deferred[int]:
+        """Remove what was set aside until a time before ``now``; fires with how many records."""
 
     def commit(batch: Batch, term: int) -> Deferred[int]:
         """Write a batch durably; fires with its position once it would survive a crash.

@@ -6,6 +6,7 @@ It lives as long as its object: what was written is there again after `close` an
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import attrs
 from twisted.internet.defer import Deferred, execute, succeed
@@ -15,6 +16,7 @@ from syndicate.domain.errors import Unavailable
 from syndicate.store.encoding import REMEMBERED, Encoded, decode, encoded, exists, fenced
 from syndicate.store.interface import (
     Append,
+    Archive,
     Batch,
     Create,
     Delete,
@@ -29,6 +31,13 @@ from syndicate.store.interface import (
 from syndicate.store.term import Term
 
 
+@attrs.frozen
+class _Aside:
+    value: str
+    label: str
+    until: float | None
+
+
 @implementer(IStore)
 @attrs.define(eq=False)
 class MemoryStore:
@@ -39,6 +48,7 @@ class MemoryStore:
     terms: int = attrs.field(init=False, default=0)
     _open: bool = attrs.field(init=False, default=False)
     _records: dict[tuple[str, str], str] = attrs.field(init=False, factory=dict)
+    _archive: dict[tuple[str, str], _Aside] = attrs.field(init=False, factory=dict)
     _events: dict[int, dict[int, str]] = attrs.field(init=False, factory=dict)
     _applied: OrderedDict[str, int] = attrs.field(init=False, factory=OrderedDict)
     _position: int = attrs.field(init=False, default=0)
@@ -84,7 +94,7 @@ class MemoryStore:
 
     def _apply(self, work: Encoded) -> None:
         # Beside what is stored, so that an error half way leaves no mark.
-        records: dict[tuple[str, str], str | None] = {}
+        records: dict[tuple[str, str], str | _Aside | None] = {}
         events: dict[tuple[int, int], str] = {}
         for operation, value in work.operations:
             match operation:
@@ -93,24 +103,93 @@ class MemoryStore:
                 case Delete(kind=kind, key=key):
                     records[kind, key] = None
                 case Create(kind=kind, key=key):
-                    if records.get((kind, key), self._records.get((kind, key))) is not None:
+                    if self._present(records, (kind, key)):
                         raise exists(operation)
                     records[kind, key] = value
+                case Archive(kind=kind, key=key, label=label, until=until):
+                    records[kind, key] = _Aside(value, label, until)
                 case Append(job=job, n=n):
                     if (job, n) in events or n in self._events.get(job, {}):
                         raise exists(operation)
                     events[job, n] = value
         self._store(records, events)
 
+    def _present(
+        self, changed: Mapping[tuple[str, str], str | _Aside | None], key: tuple[str, str]
+    ) -> bool:
+        if key in changed:
+            return changed[key] is not None
+        return key in self._records or key in self._archive
+
     def _store(
-        self, records: dict[tuple[str, str], str | None], events: dict[tuple[int, int], str]
+        self,
+        records: Mapping[tuple[str, str], str | _Aside | None],
+        events: dict[tuple[int, int], str],
     ) -> None:
         for key, value in records.items():
             self._records.pop(key, None)
-            if value is not None:
+            self._archive.pop(key, None)
+            if isinstance(value, _Aside):
+                self._archive[key] = value
+            elif value is not None:
                 self._records[key] = value
         for (job, n), event in events.items():
             self._events.setdefault(job, {})[n] = event
+
+    def archived(self, kind: str, key: str) -> Deferred[Plain]:
+        return execute(self._archived, kind, key)
+
+    def _archived(self, kind: str, key: str) -> Plain:
+        self.check()
+        found = self._archive.get((kind, key))
+        return None if found is None else decode(found.value)
+
+    def archive(
+        self,
+        kind: str,
+        after: str = "",
+        below: str | None = None,
+        limit: int = 100,
+        label: str | None = None,
+        newest: bool = True,
+    ) -> Deferred[list[tuple[str, Plain]]]:
+        def look() -> list[tuple[str, Plain]]:
+            self.check()
+            keys = sorted(
+                key
+                for (of, key), aside in self._archive.items()
+                if of == kind
+                and key > after
+                and (below is None or key < below)
+                and (label is None or aside.label == label)
+            )
+            chosen = keys[::-1] if newest else keys
+            return [
+                (key, decode(self._archive[kind, key].value)) for key in chosen[: max(0, limit)]
+            ]
+
+        return execute(look)
+
+    def archive_size(self, kind: str) -> Deferred[int]:
+        return execute(self._archive_size, kind)
+
+    def _archive_size(self, kind: str) -> int:
+        self.check()
+        return sum(of == kind for of, _ in self._archive)
+
+    def expire(self, now: float) -> Deferred[int]:
+        return execute(self._expire, now)
+
+    def _expire(self, now: float) -> int:
+        self.check()
+        over = [
+            key
+            for key, aside in self._archive.items()
+            if aside.until is not None and aside.until < now
+        ]
+        for key in over:
+            del self._archive[key]
+        return len(over)
 
     def resolve(self, batch_id: str) -> Deferred[int | None]:
         return execute(self._resolve, batch_id)

@@ -28,6 +28,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
         "INSERT INTO meta VALUES ('term', 0), ('position', 0)",
     ),
+    (
+        # What is over, and not loaded at the start. With row ids: its values are long.
+        """CREATE TABLE archive (
+            kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, label TEXT NOT NULL,
+            until REAL, UNIQUE (kind, key)
+        )""",
+        "CREATE INDEX archive_label ON archive (kind, label, key)",
+        "CREATE INDEX archive_until ON archive (until) WHERE until IS NOT NULL",
+    ),
 )
 
 #: Marks a database as ours ("synd").

@@ -74,6 +74,26 @@ class SqliteStore:
             return fail(error)
         return self.ask(work)
 
+    def archived(self, kind: str, key: str) -> Deferred[Plain]:
+        return self.ask(lambda tables: tables.archived(kind, key))
+
+    def archive(
+        self,
+        kind: str,
+        after: str = "",
+        below: str | None = None,
+        limit: int = 100,
+        label: str | None = None,
+        newest: bool = True,
+    ) -> Deferred[list[tuple[str, Plain]]]:
+        return self.ask(lambda tables: tables.archive(kind, after, below, limit, label, newest))
+
+    def archive_size(self, kind: str) -> Deferred[int]:
+        return self.ask(lambda tables: tables.archive_size(kind))
+
+    def expire(self, now: float) -> Deferred[int]:
+        return self.ask(lambda tables: tables.expire(now))
+
     def resolve(self, batch_id: str) -> Deferred[int | None]:
         return self.ask(lambda tables: tables.resolve(batch_id))
 

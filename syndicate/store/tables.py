@@ -13,7 +13,7 @@ import attrs
 
 from syndicate.domain.errors import Corrupt, StorageFull, SyndicateError, Unavailable
 from syndicate.store.encoding import REMEMBERED, Encoded, decode, exists, fenced
-from syndicate.store.interface import Append, Create, Delete, Plain, Put, Snapshot
+from syndicate.store.interface import Append, Archive, Create, Delete, Plain, Put, Snapshot
 from syndicate.store.schema import MIGRATIONS, connect, damaged, is_corrupt
 from syndicate.store.state_directory import (
     DirectoryLock,
@@ -30,6 +30,9 @@ NO_ROOM = 256 << 10
 _PUT = "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)"
 _CREATE = "INSERT INTO record VALUES (?, ?, ?, ?)"
 _DELETE = "DELETE FROM record WHERE kind = ? AND key = ?"
+_ARCHIVE = "INSERT INTO archive VALUES (?, ?, ?, ?, ?)"
+_TAKE_BACK = "DELETE FROM archive WHERE kind = ? AND key = ?"
+_IS_ASIDE = "SELECT 1 FROM archive WHERE kind = ? AND key = ?"
 _APPEND = "INSERT INTO event VALUES (?, ?, ?)"
 
 
@@ -114,9 +117,17 @@ class Tables:
             match operation:
                 case Put(kind=kind, key=key):
                     self._execute(_PUT, (kind, key, value, position))
+                    self._execute(_TAKE_BACK, (kind, key))
                 case Delete(kind=kind, key=key):
                     self._execute(_DELETE, (kind, key))
+                    self._execute(_TAKE_BACK, (kind, key))
+                case Archive(kind=kind, key=key, label=label, until=until):
+                    self._execute(_DELETE, (kind, key))
+                    self._execute(_TAKE_BACK, (kind, key))
+                    self._execute(_ARCHIVE, (kind, key, value, label, until))
                 case Create(kind=kind, key=key):
+                    if self._read(_IS_ASIDE, (kind, key)):
+                        raise exists(operation)
                     self._insert(operation, _CREATE, (kind, key, value, position))
                 case Append(job=job, n=n):
                     self._insert(operation, _APPEND, (job, n, value))
@@ -148,6 +159,37 @@ class Tables:
         rows = self._read("SELECT kind, key, value FROM record")
         records = {(kind, key): self._decoded(value) for kind, key, value in rows}
         return Snapshot(records, self.position)
+
+    def archived(self, kind: str, key: str) -> Plain:
+        """See `IStore.archived`."""
+        rows = self._read("SELECT value FROM archive WHERE kind = ? AND key = ?", (kind, key))
+        return self._decoded(rows[0][0]) if rows else None
+
+    def archive(
+        self, kind: str, after: str, below: str | None, limit: int, label: str | None, newest: bool
+    ) -> list[tuple[str, Plain]]:
+        """See `IStore.archive`."""
+        where, values = "kind = ? AND key > ?", [kind, after]
+        for condition, value in (("key < ?", below), ("label = ?", label)):
+            if value is not None:
+                where += f" AND {condition}"
+                values.append(value)
+        rows = self._read(
+            f"SELECT key, value FROM archive WHERE {where} "
+            f"ORDER BY key {'DESC' if newest else 'ASC'} LIMIT ?",
+            (*values, max(0, limit)),
+        )
+        return [(key, self._decoded(value)) for key, value in rows]
+
+    def archive_size(self, kind: str) -> int:
+        """See `IStore.archive_size`."""
+        ((size,),) = self._read("SELECT count(*) FROM archive WHERE kind = ?", (kind,))
+        return int(size)
+
+    def expire(self, now: float) -> int:
+        """See `IStore.expire`."""
+        with self._transaction():
+            return self._connection.execute("DELETE FROM archive WHERE until < ?", (now,)).rowcount
 
     def resolve(self, batch_id: str) -> int | None:
         """See `IStore.resolve`."""

@@ -17,6 +17,7 @@ from syndicate.domain.errors import Exists, Fenced, Invalid, Unavailable
 from syndicate.store.encoding import REMEMBERED
 from syndicate.store.interface import (
     Append,
+    Archive,
     Batch,
     Create,
     Delete,
@@ -310,6 +311,76 @@ async def test_events_come_in_order_and_in_portions(subject: Subject) -> None:
 
 
 @ensure
+async def test_what_is_set_aside_is_not_loaded_and_can_still_be_read(subject: Subject) -> None:
+    term = await subject.lead()
+    await subject.commit(term, Put("job", "1", "live"), Put("job", "2", "live"))
+    await subject.commit(term, Archive("job", "1", {"over": 1}, "ann"))
+    again = await reopened(subject)
+    await again.store.open()
+    records = dict((await again.store.load()).records)
+    found = [await again.store.archived("job", key) for key in ("1", "2", "3")]
+    sizes = [await again.store.archive_size(kind) for kind in ("job", "fault")]
+    await again.store.close()
+    assert records == {("job", "2"): "live"}
+    assert found == [{"over": 1}, None, None]
+    assert sizes == [1, 0]
+
+
+@ensure
+async def test_the_archive_is_read_in_pages_by_key_and_label(subject: Subject) -> None:
+    term = await subject.lead()
+    for n in (3, 1, 5, 2, 4):
+        await subject.commit(term, Archive("job", str(n), n, "odd" if n % 2 else "even"))
+    await subject.commit(term, Archive("other", "1", "x"))
+    archive = subject.store.archive
+
+    async def numbers(**how: Any) -> list[int]:
+        return [value for _, value in await archive("job", **how)]
+
+    assert await archive("job", limit=2) == [("5", 5), ("4", 4)]
+    assert await numbers(below="4", limit=2) == [3, 2]
+    assert await numbers(below="2") == [1]
+    assert await numbers(label="odd") == [5, 3, 1]
+    assert await numbers(label="odd", below="5", after="1") == [3]
+    assert await numbers(label="nobody's") == []
+    assert await numbers(after="3", newest=False) == [4, 5]
+    assert await numbers(limit=0) == []
+
+
+@ensure
+async def test_a_record_is_in_one_place_only(subject: Subject) -> None:
+    term = await subject.lead()
+    store = subject.store
+    await subject.commit(term, Archive("job", "1", "aside"), Archive("job", "2", "aside"))
+    with pytest.raises(Exists):
+        await subject.commit(term, Create("job", "1", "new"))
+    await subject.commit(term, Put("job", "1", "back"))
+    assert dict((await store.load()).records) == {("job", "1"): "back"}
+    assert await store.archived("job", "1") is None
+    await subject.commit(term, Archive("job", "1", "again"), Archive("job", "1", "and again"))
+    assert await store.archived("job", "1") == "and again"
+    await subject.commit(term, Delete("job", "1"), Delete("job", "2"))
+    assert await store.archive_size("job") == 0
+    await subject.commit(term, Create("job", "1", "new"))
+    with pytest.raises(Exists):
+        await subject.commit(term, Archive("job", "3", 1), Create("job", "1", "newer"))
+    assert await store.archived("job", "3") is None
+
+
+@ensure
+async def test_what_was_set_aside_until_a_time_expires(subject: Subject) -> None:
+    term = await subject.lead()
+    for key, until in (("1", 10.0), ("2", 20.0), ("3", None)):
+        await subject.commit(term, Archive("submission", key, key, until=until))
+    assert await subject.store.expire(10.0) == 0
+    assert await subject.store.expire(15.0) == 1
+    found = [await subject.store.archived("submission", key) for key in "123"]
+    assert found == [None, "2", "3"]
+    assert await subject.store.expire(1e12) == 1
+    assert await subject.store.archived("submission", "3") == "3"
+
+
+@ensure
 async def test_trim_removes_the_events_of_the_jobs_named(subject: Subject) -> None:
     term = await subject.lead()
     await subject.commit(term, *(Append(job, 1, job) for job in (1, 2, 3)))
@@ -338,8 +409,10 @@ async def test_a_value_is_stored_as_it_was_when_given(subject: Subject) -> None:
         Put("job", "1", {(1, 2): 3}),
         Put("job", "half a character \ud800", 1),
         Append(1 << 70, 1, 1),
+        Archive("job", "1", object()),
+        Archive("job", "1", 1, until=float("nan")),
     ],
-    ids=["object", "nan", "odd key", "surrogate", "huge number"],
+    ids=["object", "nan", "odd key", "surrogate", "huge number", "archived object", "never"],
 )
 @ensure
 async def test_what_cannot_be_stored_harms_no_other_batch(
@@ -367,6 +440,10 @@ async def test_nothing_is_taken_unless_open(subject: Subject) -> None:
             lambda: store.resolve("batch 1"),
             lambda: store.events(1, 0, 1),
             lambda: store.trim((1,)),
+            lambda: store.archived("job", "1"),
+            lambda: store.archive("job"),
+            lambda: store.archive_size("job"),
+            lambda: store.expire(1.0),
             lambda: subject.leadership.campaign("me"),
         ):
             with pytest.raises(Unavailable):

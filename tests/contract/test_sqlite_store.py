@@ -16,7 +16,7 @@ from twisted.internet.defer import gatherResults
 
 from syndicate.domain.errors import Corrupt, StateDirectoryInUse, StorageFull, Unavailable
 from syndicate.store.interface import Append, Batch, Create, Put
-from syndicate.store.schema import MIGRATIONS
+from syndicate.store.schema import APPLICATION, MIGRATIONS
 from syndicate.store.sqlite import SqliteLeadership, SqliteStore
 from tests.support.tiny_disk import fill, tiny_disk
 
@@ -183,11 +183,15 @@ async def test_the_database_of_another_program_is_refused(stores: Stores) -> Non
 
 @ensure
 async def test_an_older_format_is_migrated_and_keeps_its_records(stores: Stores) -> None:
-    store = stores.make(migrations=MIGRATIONS[:1])
-    await store.open()
-    term = await SqliteLeadership(store).campaign("me")
-    await store.commit(Batch("1", (Put("job", "1", "old"),)), term.number)
-    await store.close()
+    stores.directory.mkdir()
+    older = sqlite3.connect(stores.directory / "state.db")
+    for statement in MIGRATIONS[0]:
+        older.execute(statement)
+    older.execute("INSERT INTO record VALUES ('job', '1', '\"old\"', 1)")
+    older.execute(f"PRAGMA application_id = {APPLICATION}")
+    older.execute("PRAGMA user_version = 1")
+    older.commit()
+    older.close()
     newer = (*MIGRATIONS, ("UPDATE record SET value = '\"new\"'", "CREATE TABLE more (x)"))
     store = stores.make(migrations=newer)
     await store.open()

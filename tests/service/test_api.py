@@ -21,6 +21,8 @@ from syndicate.api.app import Api
 from syndicate.api.exchange import BODY_CAP
 from syndicate.api.site import make_site
 from syndicate.domain.log import Frame, encode
+from syndicate.manager.history import Keep
+from syndicate.manager.service import Site
 from syndicate.sandbox.memory import MemoryRun
 from tests.support.cluster import Cluster
 
@@ -92,8 +94,8 @@ async def make_door(make_cluster: Callable[..., Cluster]) -> AsyncIterator[Calla
     reactor = _reactor()
     closing: list[Callable[[], Any]] = []
 
-    def make(volunteers: int = 3, behaviour: Any = talking) -> Door:
-        cluster = make_cluster(volunteers, behaviour)
+    def make(volunteers: int = 3, behaviour: Any = talking, **values: Any) -> Door:
+        cluster = make_cluster(volunteers, behaviour, **values)
         manager = cluster.manager
         access = Access(reactor, manager)
         api = Api(reactor, manager, access)
@@ -150,6 +152,49 @@ async def test_a_job_is_followed_from_submission_to_its_files(make_door: Make) -
     assert await answer.content() == b"\xff odd\n"
     code, told = await door.ask("GET", "/v1/jobs/1/files/attempt-1/nobody.out")
     assert (code, told["error"]["code"]) == (404, "not_found")
+
+
+@pytest_twisted.ensureDeferred
+async def test_jobs_in_the_archive_answer_like_others(make_door: Make) -> None:
+    door = make_door(site=Site(keep=Keep(0, 60.0)))
+    for _ in range(3):
+        await door.submit(machines=1, outputs=["*.txt"])
+        number = len(door.cluster.manager.book.jobs)
+        await door.ask("GET", f"/v1/jobs/{number}/wait?timeout=20")
+    _, before = await door.ask("GET", "/v1/jobs?all=1")
+    door.cluster.clock.advance(120)
+    _, status = await door.ask("GET", "/v1/status")
+    assert status["jobs"] == {"finished": 3}
+    assert not door.cluster.manager.book.jobs
+    assert (await door.ask("GET", "/v1/jobs?all=1")) == (200, before)
+    assert before["jobs"][1] == (await door.ask("GET", "/v1/jobs/2"))[1]["job"]
+    assert before["jobs"][2] == (await door.ask("GET", "/v1/jobs/latest"))[1]["job"]
+
+    async def numbers(query: str) -> list[int]:
+        return [job["job"] for job in (await door.ask("GET", f"/v1/jobs?{query}"))[1]["jobs"]]
+
+    assert await numbers("") == []
+    assert await numbers("all=1&limit=2") == [2, 3]
+    assert await numbers("all=1&limit=2&below=2") == [1]
+    assert await numbers("state=finished&user=ann") == [1, 2, 3]
+    assert await numbers("state=finished&user=bob") == []
+    assert await numbers("state=running") == []
+    assert (await door.ask("GET", "/v1/jobs/1/wait?timeout=20"))[1]["reached"] is True
+    for path in ("events", "faults", "files"):
+        code, told = await door.ask("GET", f"/v1/jobs/1/{path}")
+        assert code == 200, told
+    answer = await door.open("GET", "/v1/jobs/1/logs?follow=1&machine=master")
+    assert b"I am master" in await answer.content()
+    answer = await door.open("GET", "/v1/jobs/1/files/attempt-1/master.out")
+    assert b"I am master" in await answer.content()
+    headers = {"Accept": "text/event-stream"}
+    answer = await door.open("GET", "/v1/jobs/1/events", headers=headers)
+    assert b"event: finished" in await answer.content()
+    code, told = await door.ask("POST", "/v1/jobs/1/cancel")
+    assert (code, told["error"]["code"]) == (409, "conflict")
+    for path in ("", "/events", "/faults", "/logs", "/wait"):
+        code, told = await door.ask("GET", f"/v1/jobs/77{path}")
+        assert (code, told["error"]["code"]) == (404, "not_found")
 
 
 @pytest_twisted.ensureDeferred

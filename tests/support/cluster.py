@@ -40,6 +40,7 @@ BOB = User("bob", "user")
 STAFF = User("staff", "staff")
 MAKEFILE = b"master:\nslave:\nclient:\n"
 PATIENCE = Patience()
+SITE = Site()
 
 
 @implementer(ISourceInspector)
@@ -167,10 +168,12 @@ class Cluster:
         behaviour: Any = None,
         patience: Patience = PATIENCE,
         writing: Callable[[Any], Any] = lambda store: store,
+        site: Site = SITE,
     ) -> None:
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
-        self.directory, self.behaviour, self.patience = directory, behaviour, patience
+        self.directory, self.behaviour = directory, behaviour
+        self.site = attrs.evolve(site, patience=patience)
         #: What the manager writes through: a test may put something before the store.
         self.writing = writing
         self.store, self.blobs, self.logs = MemoryStore(), MemoryBlobStore(), MemoryLogStore()
@@ -188,7 +191,7 @@ class Cluster:
             self.logs,
             self.inspector,
             TokenRegistry(self.clock),
-            site=Site(patience=self.patience),
+            site=self.site,
             audit=self.audit,
         )
         self.result_of(manager.open())
@@ -328,6 +331,7 @@ class Cluster:
         for host in self.hosts.values():
             if host.link is not None:
                 host.link.cut()
+        self.manager.history.close()
         self.manager._journal.close()
         self.manager.desk.close()
         self.manager.fleet.close()

@@ -34,6 +34,7 @@ WATCH = 1.0
     examples=(
         "syndicate queue                what waits and runs, and why",
         "syndicate q --all --user ann   everything of ann's, finished too",
+        "syndicate q -a -n 50 --below 1200   finished jobs page by page, the newest first",
         "syndicate queue -o jsonl       one JSON object a line",
     ),
 )
@@ -41,6 +42,7 @@ WATCH = 1.0
 @click.option("--user", metavar="NAME", help="Only the jobs of this user.")
 @click.option("--state", metavar="STATE[,STATE…]", help="Only jobs in these states.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), help="At most so many jobs.")
+@click.option("--below", type=click.IntRange(min=1), help="Only jobs with lower numbers.")
 @click.option("-w", "--watch", is_flag=True, help="Look again each second, until Ctrl-C.")
 @output_option
 @pass_session
@@ -50,12 +52,14 @@ def queue(
     user: str | None,
     state: str | None,
     limit: int | None,
+    below: int | None,
     watch: bool,
     output: str | None,
 ) -> None:
     """Show the jobs that wait and run."""
     output = chosen(session, output)
-    asked = {"all": "1" if everything else None, "user": user, "state": state, "limit": limit}
+    asked: dict[str, object] = {"all": everything and "1", "user": user, "state": state}
+    asked |= {"limit": limit, "below": below}
     path = "/v1/jobs?" + urlencode({key: value for key, value in asked.items() if value})
     if not watch:
         show(session, JOBS, session.connection.get(path)["jobs"], output)
