@@ -137,7 +137,13 @@ class Lab:
 
     # -- up and down
 
-    def up(self, volunteers: int = 5, net: str | None = None, wait: float = 60.0) -> None:
+    def up(
+        self,
+        volunteers: int = 5,
+        net: str | None = None,
+        wait: float = 60.0,
+        manager_on: str | None = None,
+    ) -> None:
         """Bring the lab up and wait until all volunteers have registered.
 
         A lab that is up already is left as it is if it is the one asked for; what one that ended
@@ -145,6 +151,8 @@ class Lab:
 
         :param net: its network; None for the first that is free.
         :param wait: seconds.
+        :param manager_on: the volunteer whose host the manager shares, as on a site that has no
+            machine to spare for it; None for a host of its own.
         :raises Conflict: a lab of that name is up with other hosts, or the network is in use.
         :raises Timeout: the volunteers did not register in time; the lab was taken down.
         """
@@ -153,12 +161,12 @@ class Lab:
         _need_commands()
         self._make_directory()
         with self._lock():
-            if self._is_up_already(volunteers, net):
+            if self._is_up_already(volunteers, net, manager_on):
                 return
             self._clear_away(keep=True)
-            self._build(volunteers, net, wait)
+            self._build(volunteers, net, wait, manager_on)
 
-    def _is_up_already(self, volunteers: int, net: str | None) -> bool:
+    def _is_up_already(self, volunteers: int, net: str | None, manager_on: str | None) -> bool:
         with contextlib.suppress(NotFound, Corrupt):
             description = self.description
             lame = [host.name for host in description.hosts.values() if not runs(host)]
@@ -166,18 +174,19 @@ class Lab:
                 self._say(f"Of the lab {self.name!r} ended: {', '.join(lame)}; it starts anew.")
                 return False
             same = len(description.volunteers) == volunteers and net in (None, description.net)
-            if not same:
+            if not same or description.manager_on != manager_on:
+                where = f", its manager on {found}" if (found := description.manager_on) else ""
                 raise Conflict(
                     f"The lab {self.name!r} is up with {len(description.volunteers)} volunteers"
-                    f" in {description.net}. End it first: {self._command('down')}"
+                    f" in {description.net}{where}. End it first: {self._command('down')}"
                 )
             self._say(f"The lab {self.name!r} is up already.")
             return True
         return False
 
-    def _build(self, volunteers: int, net: str | None, wait: float) -> None:
+    def _build(self, volunteers: int, net: str | None, wait: float, manager_on: str | None) -> None:
         try:
-            description = self._claim(volunteers, net)
+            description = self._claim(volunteers, net, manager_on)
             hosts = list(description.hosts.values())
             self._crew.start(hosts)
             state.write(self.directory, description)
@@ -190,14 +199,17 @@ class Lab:
             self._remove_directory()
             raise
 
-    def _claim(self, volunteers: int, net: str | None) -> Description:
+    def _claim(self, volunteers: int, net: str | None, manager_on: str | None) -> Description:
         """Take number and network, and write down whose they are before anything else is made."""
         with whole_machine():
             leftovers.sweep_orphans(self._say)
             claim, subnet = network.claim(self.directory, net)
-            description = lay_out(self.name, self.directory, claim.index, subnet, volunteers)
+            description = lay_out(
+                self.name, self.directory, claim.index, subnet, volunteers, manager_on
+            )
             state.write(self.directory, description)
-            hosts = [(host.namespace, host.address) for host in description.hosts.values()]
+            found = description.hosts.values()
+            hosts = list(dict.fromkeys((host.namespace, host.address) for host in found))
             neighbours.make_room(leftovers.count_namespaces() + len(hosts))
         self._daemons.furnish(self.directory, description)
         network.build(claim, subnet, hosts)

@@ -19,12 +19,18 @@ _UIDS_OF_A_LAB = 4096
 
 
 def lay_out(
-    name: str, directory: Path, index: int, subnet: ipaddress.IPv4Network, volunteers: int
+    name: str,
+    directory: Path,
+    index: int,
+    subnet: ipaddress.IPv4Network,
+    volunteers: int,
+    manager_on: str | None = None,
 ) -> Description:
     """Describe a lab that is to be built.
 
     :param index: its number among this machine's labs.
-    :raises Invalid: the network has no room for it.
+    :param manager_on: the volunteer whose host the manager shares; None for a host of its own.
+    :raises Invalid: the network has no room for it, or there is no such volunteer.
     """
     if subnet.num_addresses < volunteers + 4:
         raise Invalid(f"{subnet} has no room for {volunteers} volunteers and a manager.")
@@ -33,6 +39,13 @@ def lay_out(
         first = UIDS_FROM + index * _UIDS_OF_A_LAB + number * UIDS_EACH
         uids = (first, first + UIDS_EACH - 1) if number else None
         hosts[host] = Host(host, f"syn-{index}-{host}", str(subnet[number + 2]), uids)
+    if manager_on is not None:
+        if manager_on not in set(hosts) - {"manager"}:
+            raise Invalid(
+                f"The manager cannot run on {manager_on!r}: the volunteers are v1 to v{volunteers}."
+            )
+        shared = hosts[manager_on]
+        hosts["manager"] = Host("manager", shared.namespace, shared.address)
     authority, token = fittings.client_files(directory)
     return Description(
         name=name,

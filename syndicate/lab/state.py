@@ -74,6 +74,12 @@ class Description:
         """All hosts but the manager, in the order of their numbers."""
         return [host for host in self.hosts.values() if host.name != "manager"]
 
+    @property
+    def manager_on(self) -> str | None:
+        """The volunteer whose host the manager shares; None when it has one of its own."""
+        where = self.hosts["manager"].namespace
+        return next((host.name for host in self.volunteers if host.namespace == where), None)
+
 
 def labs_directory() -> Path:
     """The directory with one directory per lab: ``$SYNDICATE_LAB_STATE``, or the user's own."""

@@ -251,11 +251,16 @@ class FaultDesk:
 
     def _verified(self, job: Job, fault: Fault, done: list[tuple[str, FaultDone]]) -> Fault:
         members = {m.name: self._fleet.get(m.volunteer) for m in job.machines}
+        # What was measured elsewhere is uncertain; but it was after the request, and before now.
+        now = self._clock.seconds()
+        applied = max(members[name].ours(d.applied_at) for name, d in done)
+        applied = min(max(applied, fault.requested_at), now)
+        verified = max(members[name].ours(d.verified_at) for name, d in done)
         return attrs.evolve(
             fault,
             state=FaultState.VERIFIED,
-            applied_at=max(members[name].ours(d.applied_at) for name, d in done),
-            verified_at=max(members[name].ours(d.verified_at) for name, d in done),
+            applied_at=applied,
+            verified_at=min(max(verified, applied), now),
             uncertainty=max(_finite(members[name].uncertainty) for name, d in done),
             note="; ".join(f"{name}: {d.note}" for name, d in done)[:2000],
         )

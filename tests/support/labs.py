@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from syndicate.lab import Lab
+from tests.support.traces import KEEPERS
 
 JOBS = Path(__file__).parent.parent / "system" / "jobs"
 COMMAND = Path(sys.executable).parent / "syndicate"
@@ -103,6 +105,28 @@ class Running:
     def all_free(self) -> bool:
         """Whether every volunteer is free."""
         return all(v["state"] == "free" for v in self.volunteers().values())
+
+
+@contextmanager
+def up(
+    directory: Path, volunteers: int, manager_on: str | None = None, **options: Any
+) -> Iterator[Running]:
+    """A lab that is up within; what its daemons run is nobody's leftovers meanwhile.
+
+    :param options: those of `Lab`.
+    """
+    lab = Lab(f"test{directory.name[-1]}", directory / "state", **options)
+    lab.up(volunteers, manager_on=manager_on)
+
+    def daemons() -> list[int]:
+        return [host.pid for host in lab.hosts.values() if host.pid]
+
+    KEEPERS.append(daemons)
+    try:
+        yield Running(lab, directory)
+    finally:
+        KEEPERS.remove(daemons)
+        lab.down()
 
 
 def eventually(true: Callable[[], Any], seconds: float = 30.0) -> Any:

@@ -147,6 +147,23 @@ def test_a_lab_of_which_something_ended_is_made_anew(make: Make) -> None:
     assert all(each.ready for each in lab.status())
 
 
+def test_the_manager_can_share_a_volunteers_host(make: Make) -> None:
+    lab = make()
+    with pytest.raises(Invalid, match="v1 to v2"):
+        lab.up(2, manager_on="v3")
+    lab.up(2, manager_on="v2")
+    manager, shared = lab.host("manager"), lab.host("v2")
+    assert (manager.namespace, manager.address) == (shared.namespace, shared.address)
+    assert manager.pid != shared.pid
+    assert manager.address in lab.url
+    lab.up(2, manager_on="v2")
+    with pytest.raises(Conflict, match="manager on v2"):
+        lab.up(2)
+    index = lab.description.index
+    lab.down()
+    assert left_of(lab, index) == []
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_a_maker_killed_at_any_point_leaves_what_can_be_repaired(make: Make, point: str) -> None:
     lab = make()

@@ -66,15 +66,27 @@ def _as_root(session: Session) -> None:
 )
 @click.option("-n", "--volunteers", type=int, default=5, show_default=True, help="How many.")
 @click.option("--net", metavar="NET", help="Its network; the first free one of 10.77.x.0/24.")
+@click.option(
+    "--manager-on",
+    metavar="HOST",
+    help="The volunteer whose host the manager shares, such as v1; else it has one of its own.",
+)
 @click.option("--wait", type=SPAN, default=60.0, metavar="TIME", help="Most time to wait for it.")
 @name_option
 @pass_session
-def up(session: Session, volunteers: int, net: str | None, wait: float, name: str | None) -> None:
+def up(
+    session: Session,
+    volunteers: int,
+    net: str | None,
+    manager_on: str | None,
+    wait: float,
+    name: str | None,
+) -> None:
     """Bring a lab up, and wait until all its volunteers have registered."""
     _as_root(session)
     found = _lab(session, name)
     began = time.monotonic()
-    found.up(volunteers, net, wait)
+    found.up(volunteers, net, wait, manager_on)
     took = time.monotonic() - began
     about = found.description
     session.say(
