@@ -36,6 +36,7 @@ from syndicate.domain.job import JobState
 from syndicate.domain.spec import read_spec
 from syndicate.manager.service import Manager, User
 from syndicate.manager.views import timestamp
+from syndicate.once import Once
 from syndicate.wire.interface import PROTOCOL
 
 log = Logger()
@@ -208,6 +209,12 @@ class Api:
     ) -> None:
         # Klein tells its routes apart by the function's name.
         async def answer(request: Request, **values: str) -> bytes:
+            working = respond(request, values)
+            # Klein breaks off what it waits for when the client goes away. What was asked to be
+            # changed is changed all the same, to its end: half of it would be worse than either.
+            return await (Once(working).follow() if method == "POST" else working)
+
+        async def respond(request: Request, values: dict[str, str]) -> bytes:
             try:
                 if who is None:
                     found = await handler(request, **values)

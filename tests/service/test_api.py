@@ -11,10 +11,10 @@ import attrs
 import pytest
 import pytest_twisted
 import treq
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
 
 from syndicate.api.access import Access
 from syndicate.api.app import Api
@@ -23,8 +23,10 @@ from syndicate.api.site import make_site
 from syndicate.domain.log import Frame, encode
 from syndicate.manager.history import Keep
 from syndicate.manager.service import Site
+from syndicate.plain import to_plain
 from syndicate.sandbox.memory import MemoryRun
-from tests.support.cluster import Cluster
+from syndicate.store.interface import Batch
+from tests.support.cluster import Cluster, instead
 
 
 @attrs.define(eq=False)
@@ -435,3 +437,48 @@ def _reactor() -> Any:
     from twisted.internet import reactor
 
     return reactor
+
+
+@pytest.mark.parametrize("asked", ["submit", "cancel"])
+@pytest_twisted.ensureDeferred
+async def test_what_was_asked_for_is_done_once_though_the_client_went_away(
+    make_door: Make, asked: str
+) -> None:
+    door = make_door(1, forever)
+    manager = door.cluster.manager
+    await door.submit()
+    await door.ask("GET", "/v1/jobs/1/wait?until=running&timeout=20")
+    spec = to_plain(door.cluster.job(1).spec)
+    body = {key: spec[key] for key in ("name", "sha256", "size")}
+    path, sent = {
+        "submit": ("/v1/jobs", {"submission": "sent-twice", "spec": body}),
+        "cancel": ("/v1/jobs/1/cancel", {}),
+    }[asked]
+    store, held = manager._journal._store, Deferred[None]()
+    commits: list[Batch] = []
+
+    async def late(batch: Batch, term: int) -> int:
+        commits.append(batch)
+        if not held.called:
+            await held
+        position: int = await store.commit(batch, term)
+        return position
+
+    manager._journal._store = instead(
+        store, commit=lambda batch, term: Deferred.fromCoroutine(late(batch, term))
+    )
+    asking = Deferred.fromCoroutine(door.ask("POST", path, json=sent))
+    while not commits:
+        await _pause(_reactor())
+    asking.addErrback(lambda failure: failure.trap(CancelledError, ResponseNeverReceived))
+    asking.cancel()
+    await _pause(_reactor())
+    held.callback(None)
+    await _pause(_reactor())
+    if asked == "submit":
+        code, told = await door.ask("POST", path, json=sent)
+        assert (code, told["job"]["job"]) == (200, 2)
+        assert len(manager.book.jobs) == 2
+    else:
+        _, told = await door.ask("GET", "/v1/jobs/1/wait?until=finished&timeout=20")
+        assert told["job"]["outcome"] == "cancelled"
