@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.logger import (
     FilteringLogObserver,
     LogLevel,
@@ -33,7 +33,8 @@ from zope.interface import implementer
 from syndicate.blobs.files import FileBlobStore
 from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.blobs.transfer import HttpsTransfer
-from syndicate.credentials.authority import SERVER_NAME
+from syndicate.credentials.issuing import VolunteerIssuer
+from syndicate.credentials.tls import client_options
 from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import NetworkFacts
 from syndicate.network.memory import MemoryFaults
@@ -103,17 +104,20 @@ class Swarm:
     def start(self) -> None:
         """Let all dial."""
         authority = self.place / "state/authority/ca.pem"
-        root = trustRootFromCertificates([Certificate.loadPEM(authority.read_bytes())])
-        # Made once: a thousand of them would be what this process spends its time with.
-        context = optionsForClientTLS(SERVER_NAME, trustRoot=root)
-        secret = (self.place / "state/tokens/join").read_text().strip()
+        # Made once, with a certificate for all of them: a thousand would be what this process
+        # spends its time with.
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = tuple(f"s{number}" for number in range(self.count))
+        issuer = VolunteerIssuer(authority.parent)
+        shown = key, issuer.sign(names, key.public_key(), time.time())
+        context = client_options(authority.read_bytes(), shown)
         transfer = SharedTransfer(
             HttpsTransfer(
                 reactor, "127.0.0.1", self.api_port, authority, lambda: self.session.token, reactor
             )
         )
         cache = FileBlobStore(self.place / "cache", LARGEST, reactor)
-        make = functools.partial(self._dialler, context, secret)
+        make = functools.partial(self._dialler, context)
         self._began = time.monotonic()
         for number in range(self.count):
             name = f"s{number}"
@@ -135,9 +139,9 @@ class Swarm:
             )
             Deferred.fromCoroutine(volunteer.open()).addErrback(self._failed)
 
-    def _dialler(self, context: Any, secret: str, worker: IWorker) -> ManagerDialler:
+    def _dialler(self, context: Any, worker: IWorker) -> ManagerDialler:
         endpoint = wrapClientTLS(context, HostnameEndpoint(reactor, "127.0.0.1", self.wire_port))
-        return ManagerDialler(reactor, endpoint, Counted(worker, self._welcomed), lambda: secret)
+        return ManagerDialler(reactor, endpoint, Counted(worker, self._welcomed))
 
     def _welcomed(self) -> None:
         self._here += 1

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
-from syndicate.credentials.interface import ROLES
-from syndicate.domain.errors import Forbidden, Invalid, Unauthorized
+from syndicate.domain.errors import Forbidden, Unauthorized
 from syndicate.manager.service import Manager, User
-from syndicate.manager.views import timestamp
+from syndicate.manager.trust import Joiner
 
 
 @attrs.frozen
 class Access:
     """Lets requests in."""
 
-    _clock: IReactorTime
     _manager: Manager
 
     def user(self, request: Request) -> User:
@@ -27,56 +22,50 @@ class Access:
         :raises Unauthorized: no good token.
         :raises Forbidden: a volunteer's token.
         """
-        token = self._manager.tokens.check(bearer(request))
+        secret, address = self._bearer(request), address_of(request)
+        token = self._manager.trust.check_token(secret, address)
         if token.role == "volunteer":
             raise Forbidden("A volunteer's token only joins volunteers; use a user's.")
-        address = getattr(request.getClientAddress(), "host", "")
         return User(token.user, token.role, token.id, address)
+
+    def joiner(self, request: Request) -> Joiner:
+        """Who asks for a volunteer's certificate: with a session, or a join token.
+
+        :raises Unauthorized: neither is good.
+        :raises Forbidden: a person's token.
+        """
+        secret, address = self._bearer(request), address_of(request)
+        if name := self._manager.fleet.session_name(secret):
+            return Joiner(name, True, "", address)
+        token = self._manager.trust.check_token(secret, address)
+        if token.role != "volunteer":
+            raise Forbidden(f"A token of the role {token.role} cannot join volunteers.")
+        return Joiner(token.host, False, token.id, address)
 
     def volunteer(self, request: Request) -> str:
         """The name of the volunteer whose session a request shows.
 
         :raises Unauthorized: no live session.
         """
-        return self._manager.fleet.session(bearer(request)).name
+        return self._manager.fleet.session(self._bearer(request)).name
 
     def anybody(self, request: Request) -> str:
         """The name of a user, or of a volunteer with a live session.
 
         :raises Unauthorized: neither.
         """
-        secret = bearer(request)
+        return self._manager.fleet.session_name(self._bearer(request)) or self.user(request).name
+
+    def _bearer(self, request: Request) -> str:
         try:
-            return self._manager.fleet.session(secret).name
-        except Unauthorized:
-            return self.user(request).name
+            return bearer(request)
+        except Unauthorized as error:
+            raise self._manager.trust.failed(address_of(request), error) from None
 
-    async def new_token(self, by: User, role: Any, user: Any, expires_in: Any) -> dict[str, Any]:
-        """Make a token; its secret is told this once.
 
-        :param expires_in: seconds, or None for one that does not expire.
-        """
-        if role not in ROLES:
-            raise Invalid(f"{role!r} is no role; roles are {', '.join(ROLES)}.")
-        if role == "operator" and by.role != "operator":
-            raise Forbidden("Only operators make tokens for operators.")
-        if not isinstance(user, str) or not user.isprintable() or not 0 < len(user) <= 100:
-            raise Invalid(f"{user!r} is no name of a user.")
-        if "/" in user:
-            raise Invalid(f"{user!r}: a user's name has no slash.")
-        if expires_in is not None and (
-            type(expires_in) not in (int, float) or not 0 < expires_in < 1e10
-        ):
-            raise Invalid(f"{expires_in!r} is not a number of seconds.")
-        expires_at = None if expires_in is None else self._clock.seconds() + expires_in
-        secret, token = await self._manager.new_token(role, user, expires_at)
-        return {
-            "secret": secret,
-            "id": token.id,
-            "role": token.role,
-            "user": token.user,
-            "expires_at": timestamp(token.expires_at),
-        }
+def address_of(request: Request) -> str:
+    """Where a request comes from."""
+    return str(getattr(request.getClientAddress(), "host", ""))
 
 
 def bearer(request: Request) -> str:

@@ -30,11 +30,13 @@ from syndicate.api.files import JobFiles
 from syndicate.api.following import Following
 from syndicate.api.lookup import Lookup
 from syndicate.api.transfers import Transfers
+from syndicate.api.trust import TrustRoutes
 from syndicate.api.volunteers import Volunteers
 from syndicate.domain.errors import Forbidden, Internal, Invalid, SyndicateError, Unauthorized
 from syndicate.domain.job import JobState
 from syndicate.domain.spec import read_spec
 from syndicate.manager.service import Manager, User
+from syndicate.manager.trust import Joiner
 from syndicate.manager.views import timestamp
 from syndicate.once import Once
 from syndicate.wire.interface import PROTOCOL
@@ -137,17 +139,6 @@ class Api:
             )
         }
 
-    async def new_token(self, request: Request, user: User) -> Any:
-        """``POST /v1/tokens``."""
-        if not user.staff:
-            raise Forbidden("Only staff and operators may make tokens.")
-        body = body_of(request)
-        made = await self._access.new_token(
-            user, body.get("role"), body.get("user"), body.get("expires_in")
-        )
-        request.setResponseCode(201)
-        return made
-
     async def files(self, request: Request, user: User, name: str) -> Any:
         """``GET /v1/jobs/<n>/files``."""
         job = await self._lookup.job(name)
@@ -161,6 +152,7 @@ class Api:
         app = Klein()
         transfers = Transfers(self._manager)
         volunteers = Volunteers(self._manager)
+        trust = TrustRoutes(self._clock, self._manager)
         faults = Faults(self._clock, self._manager, self._lookup)
         routes: list[tuple[str, str, Handler]] = [
             ("GET", "/v1/status", self.status),
@@ -181,7 +173,11 @@ class Api:
             ("POST", "/v1/volunteers/<volunteer>/drain", volunteers.drain),
             ("POST", "/v1/volunteers/<volunteer>/quarantine", volunteers.quarantine),
             ("POST", "/v1/volunteers/<volunteer>/resume", volunteers.resume),
-            ("POST", "/v1/tokens", self.new_token),
+            ("GET", "/v1/tokens", trust.tokens),
+            ("POST", "/v1/tokens", trust.new_token),
+            ("POST", "/v1/tokens/<token>/revoke", trust.revoke_token),
+            ("GET", "/v1/certificates", trust.certificates),
+            ("POST", "/v1/certificates/<volunteer>/revoke", trust.revoke_certificate),
             ("GET", "/v1/audit", self.auditing.entries),
         ]
         for method, path, handler in routes:
@@ -192,6 +188,7 @@ class Api:
             ("PUT", transfers.put_blob),
         ):
             self._route(app, method, "/v1/blobs/<sha256>", handler, self._access.anybody)
+        self._route(app, "POST", "/v1/certificates", trust.enrol, self._access.joiner)
         log_path = "/v1/logs/<number>/<attempt>/<machine>"
         self._route(app, "PUT", log_path, transfers.append_log, self._access.volunteer)
         self._route(app, "GET", "/v1/version", self.version, None)
@@ -205,7 +202,7 @@ class Api:
         method: str,
         path: str,
         handler: Handler,
-        who: Callable[[Request], User | str] | None,
+        who: Callable[[Request], User | Joiner | str] | None,
     ) -> None:
         # Klein tells its routes apart by the function's name.
         async def answer(request: Request, **values: str) -> bytes:
@@ -231,7 +228,9 @@ class Api:
         answer.__name__ = f"{method}_{path}"
         app.route(path, methods=[method])(answer)
 
-    def _let_in(self, request: Request, who: Callable[[Request], User | str]) -> User | str:
+    def _let_in(
+        self, request: Request, who: Callable[[Request], User | Joiner | str]
+    ) -> User | Joiner | str:
         try:
             return who(request)
         except (Unauthorized, Forbidden) as error:

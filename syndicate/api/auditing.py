@@ -11,7 +11,7 @@ from twisted.web.server import Request
 
 from syndicate.api.exchange import body_of, data_of, flag_of, number_of, text_of
 from syndicate.audit.interface import DONE, Actor, Entry, IAudit, Kind, Wanted
-from syndicate.domain.errors import Forbidden, Invalid, SyndicateError
+from syndicate.domain.errors import Forbidden, Invalid, SyndicateError, TooManyLogins
 from syndicate.manager.service import User
 from syndicate.manager.views import timestamp
 
@@ -48,7 +48,9 @@ class Auditing:
         return found
 
     def refused(self, request: Request, error: SyndicateError) -> None:
-        """Record somebody who was not let in."""
+        """Record somebody who was not let in; of too many from one address, those before tell."""
+        if isinstance(error, TooManyLogins):
+            return
         address = request.getClientAddress()
         path = request.path.decode("ascii", "backslashreplace")
         method = request.method.decode("ascii", "backslashreplace")
@@ -94,8 +96,10 @@ class Auditing:
         did = getattr(handler, "__name__", "").replace("_", " ")
         told = dict(values)
         job = told.pop("name", None)
+        token = told.pop("token", None)
         on = told.pop("volunteer", None)
         on = f"volunteer {on}" if on else f"job {job}" if job else ""
+        on = f"token {token}" if token else on
         details: dict[str, Any] = {**_said(request), **told}
         if outcome != DONE:
             details["message"] = found.get("message", "")

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.web.server import Request
 
 from syndicate.blobs.serve import Gathered
-from syndicate.domain.errors import Invalid, SyndicateError
+from syndicate.domain.errors import Invalid, SyndicateError, TooManyLogins
 from syndicate.domain.job import JobState
 
 #: Longest body of a request that is not a blob, in bytes.
@@ -20,6 +20,9 @@ def refuse(request: Request, error: SyndicateError) -> bytes:
     if request.startedWriting:
         return b""
     request.setResponseCode(error.status)
+    if isinstance(error, TooManyLogins):
+        request.setHeader(b"Retry-After", b"%d" % (int(error.details.get("retry_after", 60)) + 1))
+        request.setHeader(b"Connection", b"close")
     told = {"code": error.code, "message": error.message, "details": dict(error.details)}
     return answer_json(request, {"error": told})
 

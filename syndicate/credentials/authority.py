@@ -66,7 +66,7 @@ def ensure_authority(
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         key_file = directory / "ca.key"
         if files.ca_file.exists() or files.certificate_file.exists():
-            issuer = _authority(files.ca_file, key_file, now)
+            issuer = load_issuer(files.ca_file, key_file, now)
         else:
             # The authority's key may be there, of a first start that came no further.
             issuer = _new_authority(files.ca_file, key_file, now)
@@ -82,12 +82,19 @@ def ensure_authority(
 
 
 @attrs.frozen
-class _Issuer:
+class Issuer:
+    """The authority itself: its certificate, and the key that signs others."""
+
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
 
-def _authority(certificate_file: Path, key_file: Path, now: datetime.datetime) -> _Issuer:
+def load_issuer(certificate_file: Path, key_file: Path, now: datetime.datetime) -> Issuer:
+    """The authority in these files.
+
+    :raises Corrupt: they do not belong together.
+    :raises Unavailable: it has expired.
+    """
     try:
         certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
@@ -103,7 +110,7 @@ def _authority(certificate_file: Path, key_file: Path, now: datetime.datetime) -
             f"The authority {certificate_file} has expired. Remove it and the other files beside "
             "it, start again, and give the new one to all volunteers and users."
         )
-    return _Issuer(certificate, key)
+    return Issuer(certificate, key)
 
 
 def _torn(certificate_file: Path, key_file: Path, why: str) -> Corrupt:
@@ -113,19 +120,18 @@ def _torn(certificate_file: Path, key_file: Path, why: str) -> Corrupt:
     )
 
 
-def _new_authority(certificate_file: Path, key_file: Path, now: datetime.datetime) -> _Issuer:
+def _new_authority(certificate_file: Path, key_file: Path, now: datetime.datetime) -> Issuer:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Syndicate cluster authority")])
-    usage = _usage(key_cert_sign=True, crl_sign=True)
     certificate = (
-        _builder(name, name, key, now, now + AUTHORITY_LIFE)
+        builder(name, name, key, now, now + AUTHORITY_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(usage(key_cert_sign=True, crl_sign=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    _replace(key_file, _key_bytes(key), 0o600)
-    _replace(certificate_file, _certificate_bytes(certificate), 0o644)
-    return _Issuer(certificate, key)
+    replace_file(key_file, key_bytes(key), 0o600)
+    replace_file(certificate_file, certificate_bytes(certificate), 0o644)
+    return Issuer(certificate, key)
 
 
 def _is_good(
@@ -148,48 +154,55 @@ def _is_good(
 
 
 def _issue(
-    files: Authority, issuer: _Issuer, names: tuple[str, ...], now: datetime.datetime
+    files: Authority, issuer: Issuer, names: tuple[str, ...], now: datetime.datetime
 ) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVER_NAME)])
     until = min(now + CERTIFICATE_LIFE, issuer.certificate.not_valid_after_utc)
     certificate = (
-        _builder(subject, issuer.certificate.subject, key, now, until, issuer.key.public_key())
+        builder(subject, issuer.certificate.subject, key, now, until, issuer.key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(map(_general_name, names)), critical=False)
         .sign(issuer.key, hashes.SHA256())
     )
     # A crash between the two leaves a pair that does not match, which the next start replaces.
-    _replace(files.key_file, _key_bytes(key), 0o600)
-    _replace(files.certificate_file, _certificate_bytes(certificate), 0o644)
+    replace_file(files.key_file, key_bytes(key), 0o600)
+    replace_file(files.certificate_file, certificate_bytes(certificate), 0o644)
 
 
-def _builder(
+def builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey,
     now: datetime.datetime,
     until: datetime.datetime,
     signer: ec.EllipticCurvePublicKey | None = None,
 ) -> x509.CertificateBuilder:
-    signer = signer or key.public_key()
+    """A certificate as far as all of ours are alike.
+
+    :param key: of its holder: a private one, or the public half of somebody else's.
+    :param signer: the key it will be checked with; the holder's own when not given.
+    """
+    public = key.public_key() if isinstance(key, ec.EllipticCurvePrivateKey) else key
+    signer = signer or public
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - SKEW)
         .not_valid_after(until)
         # Python 3.13 asks for both of these when it checks strictly.
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
     )
 
 
-def _usage(**granted: bool) -> x509.KeyUsage:
+def usage(**granted: bool) -> x509.KeyUsage:
+    """What a key may be used for: nothing but this."""
     names = (
         "digital_signature",
         "content_commitment",
@@ -215,7 +228,8 @@ def _general_name(name: str) -> x509.GeneralName:
         raise Invalid(f"{name!r} is neither a host's name, in ASCII, nor an address.") from error
 
 
-def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A key as its file holds it."""
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -223,11 +237,12 @@ def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _certificate_bytes(certificate: x509.Certificate) -> bytes:
+def certificate_bytes(certificate: x509.Certificate) -> bytes:
+    """A certificate as its file holds it."""
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _replace(path: Path, content: bytes, mode: int) -> None:
+def replace_file(path: Path, content: bytes, mode: int) -> None:
     """Put a file in place whole and durably; never readable with more rights than its own."""
     unfinished = path.with_name(path.name + ".new")
     with contextlib.suppress(FileNotFoundError):

@@ -22,10 +22,13 @@ class TokenRegistry:
     _clock: IReactorTime
     _tokens: dict[str, Token] = attrs.field(init=False, factory=dict)
 
-    def make(self, role: str, user: str, expires_at: float | None) -> tuple[str, Token]:
+    def make(
+        self, role: str, user: str, expires_at: float | None, host: str = ""
+    ) -> tuple[str, Token]:
         """See `ITokens.make`."""
         secret = new_secret()
-        return secret, attrs.evolve(self.describe(secret, role, user), expires_at=expires_at)
+        token = self.describe(secret, role, user)
+        return secret, attrs.evolve(token, expires_at=expires_at, host=host)
 
     def describe(self, secret: str, role: str, user: str) -> Token:
         """See `ITokens.describe`."""
@@ -35,6 +38,10 @@ class TokenRegistry:
     def add(self, tokens: Iterable[Token]) -> None:
         """See `ITokens.add`."""
         self._tokens.update({token.sha256: token for token in tokens})
+
+    def known(self) -> tuple[Token, ...]:
+        """See `ITokens.known`."""
+        return tuple(sorted(self._tokens.values(), key=lambda token: token.created_at))
 
     def check(self, secret: str) -> Token:
         """See `ITokens.check`."""
@@ -47,7 +54,13 @@ class TokenRegistry:
                 "The token is not known here; check SYNDICATE_TOKEN or the token file, and that "
                 "it is of this cluster."
             )
-        if token.expires_at is not None and token.expires_at <= self._clock.seconds():
+        state = token.state(self._clock.seconds())
+        if state == "revoked":
+            raise Unauthorized(
+                f"The token {token.id} of {token.user} was revoked by {token.revoked_by}; ask "
+                "staff for a new one (syndicate token new)."
+            )
+        if state == "expired":
             raise Unauthorized(
                 f"The token {token.id} of {token.user} has expired; ask staff for a new one "
                 "(syndicate token new)."

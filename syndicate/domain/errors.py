@@ -63,6 +63,15 @@ class Unauthorized(SyndicateError):
     status = 401
 
 
+class TooManyLogins(Unauthorized):
+    """Credentials that are not good came too often from one address; wait a minute. Good ones are
+    taken all the same.
+    """
+
+    code = "too_many_logins"
+    status = 429
+
+
 class Forbidden(SyndicateError):
     """A good credential whose role may not do this."""
 

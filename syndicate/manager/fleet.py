@@ -207,6 +207,19 @@ class Fleet:
             raise Unauthorized("This session is over; join again.")
         return member
 
+    def session_name(self, secret: str) -> str:
+        """The name of the volunteer whose connection has this session; empty if none has."""
+        member = self._sessions.get(secret)
+        return "" if member is None else member.name
+
+    def expel(self, name: str) -> None:
+        """Break the connection of a volunteer, if it has one."""
+        member = self.members.get(name)
+        if member is not None and member.link is not None:
+            link = member.link
+            self.lost(link, "Its certificate was revoked.")
+            link.drop()
+
     def free(self) -> tuple[Volunteer, ...]:
         """The volunteers that could take a job now, the one free longest first."""
         return tuple(self.members[name].view() for name in self._free)

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from syndicate.audit.interface import IAudit
 from syndicate.blobs.interface import IBlobStore, ILogStore
-from syndicate.credentials.interface import ITokens, Token
+from syndicate.credentials.interface import IIssuer, ITokens
 from syndicate.domain.errors import Conflict, Forbidden, InvalidJob, TooMany, WouldWait
 from syndicate.domain.events import HandleRevoked, Placement, Reserved
 from syndicate.domain.job import Job, JobSpec, Limits, Role, machine_name
@@ -39,9 +39,9 @@ from syndicate.manager.hygiene import Hygiene
 from syndicate.manager.journal import Journal
 from syndicate.manager.ledger import Ledger
 from syndicate.manager.source import CLIENT_TARGETS, SourceGate
-from syndicate.plain import from_plain, to_plain
+from syndicate.manager.trust import Trust
 from syndicate.sandbox.interface import ISourceInspector
-from syndicate.store.interface import ILeadership, IStore, ITerm, Put
+from syndicate.store.interface import ILeadership, IStore, ITerm
 from syndicate.wire.interface import (
     PROTOCOL,
     Ask,
@@ -122,6 +122,8 @@ class Manager(Service):
     _given: tuple[tuple[str, str, str], ...] = ()
     site: Site = Site()
     audit: IAudit = attrs.field(kw_only=True)
+    _issuer: IIssuer = attrs.field(kw_only=True)
+    trust: Trust = attrs.field(init=False)
     started_at: float = attrs.field(init=False, default=0.0)
     feed: Feed = attrs.field(init=False, factory=Feed)
     _term: ITerm | None = attrs.field(init=False, default=None)
@@ -149,6 +151,7 @@ class Manager(Service):
         await self._store.open()
         self._term = await self._leadership.campaign(self.site.cluster)
         self._journal = Journal(self._store, self._clock, self._term)
+        self.trust = Trust(self._clock, self._journal, self.tokens, self._issuer, self.audit)
         self.book = Book(self._clock, self._journal, self.feed)
         self.hygiene = Hygiene(
             self._clock,
@@ -195,12 +198,7 @@ class Manager(Service):
         self.book.load(snapshot)
         self.ledger.load(snapshot)
         self.hygiene.load(snapshot)
-        self.tokens.add(
-            from_plain(value, Token)
-            for (kind, _), value in snapshot.records.items()
-            if kind == "token"
-        )
-        self.tokens.add(self.tokens.describe(*given) for given in self._given)
+        self.trust.load(snapshot.records, self._given)
         await self._check_client()
         await self._adoption.take_over()
         await self.history.open()
@@ -338,16 +336,6 @@ class Manager(Service):
             raise Conflict(f"Job {number} is {job.state.value} already; nothing was changed.")
         await self._conductor.happen(number, event)
         return self.book.get(number)
-
-    async def new_token(self, role: str, user: str, expires_at: float | None) -> tuple[str, Token]:
-        """Make a token; its secret is told this once, and not kept.
-
-        :param expires_at: epoch seconds, or None for never.
-        """
-        secret, token = self.tokens.make(role, user, expires_at)
-        await self._journal.write(Put("token", token.id, to_plain(token)), optional=True)
-        self.tokens.add([token])
-        return secret, token
 
     async def events(self, number: int, after: int, limit: int = 1000) -> list[Any]:
         """Stored events of a job, as `syndicate.plain.event_to_plain` made them."""

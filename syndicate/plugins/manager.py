@@ -7,15 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificate
 from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import IService
 from twisted.internet.endpoints import TCP4ServerEndpoint
-from twisted.internet.interfaces import IProtocolFactory
-from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from syndicate.api.access import Access
 from syndicate.api.app import Api
@@ -25,14 +20,18 @@ from syndicate.blobs.files import FileBlobStore
 from syndicate.blobs.logs import FileLogStore
 from syndicate.cli import packing
 from syndicate.config import Clients, ManagerConfig, load_manager
-from syndicate.credentials.authority import Authority, ensure_authority
+from syndicate.credentials.authority import ensure_authority
+from syndicate.credentials.issuing import VolunteerIssuer
 from syndicate.credentials.registry import TokenRegistry
+from syndicate.credentials.tls import identity_of, server_options
 from syndicate.credentials.tokens import new_secret
+from syndicate.domain.errors import Unauthorized
 from syndicate.domain.job import Limits, Role
 from syndicate.manager.fleet import Patience
 from syndicate.manager.history import Keep
 from syndicate.manager.service import Manager, Site
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
+from syndicate.plugins.doors import DoorOverTls
 from syndicate.sandbox.inspector import LauncherInspector
 from syndicate.sandbox.interface import SourceRules
 from syndicate.store.sqlite import SqliteLeadership, SqliteStore
@@ -83,20 +82,34 @@ def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
         ),
         _site(config),
         audit=FileAudit(reactor, state / "audit", config.audit.file_size, config.audit.files),
+        issuer=VolunteerIssuer(state / "authority"),
     )
 
     async def prepare() -> None:
         await _take_client(manager, blobs, config.clients)
 
     async def serve() -> None:
-        access = Access(reactor, manager)
-        doors: tuple[tuple[int, IProtocolFactory], ...] = (
-            (listening.wire_port, DoorFactory(reactor, manager.tokens, manager)),
-            (listening.api_port, make_site(reactor, Api(reactor, manager, access), access, blobs)),
-        )
-        for port, factory in doors:
+        access, trust = Access(manager), manager.trust
+
+        def admit(transport: Any, name: str) -> None:
+            trust.admit(identity_of(transport), name)
+
+        def failed(address: str, why: str) -> None:
+            trust.refused(address, Unauthorized(f"It has no good certificate of ours: {why}."))
+
+        wire = DoorFactory(reactor, admit, manager, trust.refused)
+        site = make_site(reactor, Api(reactor, manager, access), access, blobs)
+        volunteers = server_options(authority, volunteers_only=True)
+        anybody = server_options(authority, volunteers_only=False)
+        for port, door in (
+            (
+                listening.wire_port,
+                DoorOverTls(volunteers, wire, trust.bad_certificates.too_many, failed),
+            ),
+            (listening.api_port, DoorOverTls(anybody, site)),
+        ):
             endpoint = TCP4ServerEndpoint(reactor, port, backlog=1024, interface=listening.address)
-            service = StreamServerEndpointService(endpoint, _over_tls(authority, factory))
+            service = StreamServerEndpointService(endpoint, door)
             service._raiseSynchronously = True
             daemon.before_close(service)
         log.info(
@@ -133,16 +146,6 @@ async def _take_client(manager: Manager, blobs: FileBlobStore, clients: Clients)
         client_size=package.size,
         clients_per_job=clients.per_job,
     )
-
-
-def _over_tls(authority: Authority, factory: IProtocolFactory) -> IProtocolFactory:
-    # Of cryptography's own classes: pyOpenSSL warns of Twisted's.
-    key: Any = load_pem_private_key(authority.key_file.read_bytes(), None)
-    certificate: Any = load_pem_x509_certificate(authority.certificate_file.read_bytes())
-    context = CertificateOptions(
-        privateKey=key, certificate=certificate, raiseMinimumTo=TLSVersion.TLSv1_2
-    )
-    return TLSMemoryBIOFactory(context, False, factory)
 
 
 def _first_secret(path: Path) -> str:

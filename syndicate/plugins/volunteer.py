@@ -12,8 +12,6 @@ from typing import Any
 import psutil
 import twisted
 from twisted.application.service import IService
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
 from syndicate import __version__
 from syndicate.blobs.files import FileBlobStore
@@ -22,7 +20,8 @@ from syndicate.client.door import Door
 from syndicate.client.interface import IHandle
 from syndicate.client.kit import lay_out
 from syndicate.config import Registration, VolunteerConfig, load_volunteer
-from syndicate.credentials.authority import SERVER_NAME
+from syndicate.credentials.enrolment import EnrolledEndpoint, Enrolment, Renewal
+from syndicate.credentials.identity import VolunteerIdentity
 from syndicate.domain.errors import Invalid
 from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import NetworkFacts
@@ -58,6 +57,15 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
     who = config.volunteer
     who.state.mkdir(mode=0o711, parents=True, exist_ok=True)
     session = Session()
+    enrolment = Enrolment(
+        reactor,
+        who.manager,
+        who.api_port,
+        who.authority,
+        VolunteerIdentity(who.state / "identity", who.name),
+        functools.partial(_secret, who.join_token_file),
+    )
+    where = who.manager, who.wire_port
     network = NftFaults(reactor, who.state, who.name, reactor)
     volunteer = Volunteer(
         reactor,
@@ -80,7 +88,7 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
         ),
         session,
         who.state / "spool",
-        functools.partial(_dialler, reactor, who),
+        functools.partial(_dialler, reactor, EnrolledEndpoint(reactor, *where, enrolment)),
         config.cache.size,
         network,
         functools.partial(_make_door, reactor),
@@ -89,8 +97,10 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
 
     async def serve() -> None:
         """Nothing listens: the volunteer dials."""
+        daemon.before_close(Renewal(reactor, enrolment, lambda: session.token))
 
-    return Daemon(reactor, f"Volunteer {who.name}", volunteer, serve)
+    daemon = Daemon(reactor, f"Volunteer {who.name}", volunteer, serve)
+    return daemon
 
 
 def _after_job(reactor: Any, who: Registration) -> Command | None:
@@ -101,16 +111,9 @@ def _after_job(reactor: Any, who: Registration) -> Command | None:
     return Command(reactor, who.after_job, who.after_job_deadline)
 
 
-def _dialler(reactor: Any, who: Registration, worker: IWorker) -> ManagerDialler:
-    try:
-        authority = Certificate.loadPEM(who.authority.read_bytes())
-    except OSError as error:
-        raise Invalid(f"The authority {who.authority} cannot be read: {error.strerror}.") from error
-    context = optionsForClientTLS(SERVER_NAME, trustRoot=trustRootFromCertificates([authority]))
-    endpoint = wrapClientTLS(context, HostnameEndpoint(reactor, who.manager, who.wire_port))
-    return ManagerDialler(
-        reactor, endpoint, worker, functools.partial(_secret, who.join_token_file)
-    )
+def _dialler(reactor: Any, endpoint: EnrolledEndpoint, worker: IWorker) -> ManagerDialler:
+    endpoint.enrolment.pinned()  # a start without it would dial for ever, to no purpose
+    return ManagerDialler(reactor, endpoint, worker, endpoint.refused)
 
 
 def _secret(path: Path) -> str:

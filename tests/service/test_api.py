@@ -99,7 +99,7 @@ async def make_door(make_cluster: Callable[..., Cluster]) -> AsyncIterator[Calla
     def make(volunteers: int = 3, behaviour: Any = talking, **values: Any) -> Door:
         cluster = make_cluster(volunteers, behaviour, **values)
         manager = cluster.manager
-        access = Access(reactor, manager)
+        access = Access(manager)
         api = Api(reactor, manager, access)
         port = reactor.listenTCP(
             0, make_site(reactor, api, access, cluster.blobs), interface="127.0.0.1"

@@ -20,6 +20,8 @@ from syndicate.audit.memory import MemoryAudit
 from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.blobs.memory import MemoryBlobStore, MemoryLogStore
 from syndicate.client.interface import IHandle
+from syndicate.credentials.authority import ensure_authority
+from syndicate.credentials.issuing import VolunteerIssuer
 from syndicate.credentials.registry import TokenRegistry
 from syndicate.domain.errors import Forbidden, InvalidSource, SyndicateError
 from syndicate.domain.job import Job, JobSpec
@@ -99,6 +101,14 @@ async def put(store: IBlobStore, data: bytes) -> None:
         writer = store.write(sha256, len(data))
         writer.write(data)
         await writer.finish()
+
+
+class IssuerOnUse(VolunteerIssuer):
+    """Makes its authority at the first signature."""
+
+    def sign(self, *args: Any) -> Any:
+        ensure_authority(self.directory, ())
+        return super().sign(*args)
 
 
 @attrs.define(eq=False)
@@ -193,6 +203,7 @@ class Cluster:
             TokenRegistry(self.clock),
             site=self.site,
             audit=self.audit,
+            issuer=IssuerOnUse(self.directory / "authority"),
         )
         self.result_of(manager.open())
         manager.startService()

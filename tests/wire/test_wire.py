@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -12,11 +12,10 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.spread import pb
 from twisted.test import iosim
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from syndicate.credentials.interface import ITokens, Token
 from syndicate.domain.errors import (
+    Forbidden,
     Internal,
     Invalid,
     InvalidSource,
@@ -37,31 +36,19 @@ from syndicate.wire.interface import (
     IVolunteer,
 )
 from syndicate.wire.memory import MemoryLink
-from syndicate.wire.pb.client import join
+from syndicate.wire.pb.client import ManagerFactory, join
 from syndicate.wire.pb.errors import call
 from syndicate.wire.pb.server import LOGIN_TIME, DoorFactory
 from syndicate.wire.pb.values import MESSAGE_CAP, pack, unpack
 from tests.support.peers import ORDER, PART, NotingFleet, NotingWorker, failing
 
 
-@implementer(ITokens)
-class OneToken:
-    """Knows one join token and one user's, and makes none."""
-
-    def make(self, role: str, user: str, expires_at: float | None) -> tuple[str, Token]:
-        raise NotImplementedError
-
-    def describe(self, secret: str, role: str, user: str) -> Token:
-        raise NotImplementedError
-
-    def add(self, tokens: Iterable[Token]) -> None:
-        raise NotImplementedError
-
-    def check(self, secret: str) -> Token:
-        roles = {"good": "volunteer", "user": "user"}
-        if secret not in roles:
-            raise Unauthorized("The token is not known here.")
-        return Token("id", roles[secret], "ann", "0" * 64, 0.0)
+def admit_good_ones(transport: Any, name: str) -> None:
+    """Lets in whose name says so."""
+    if name == "bad":
+        raise Unauthorized("This certificate was replaced by a newer one.")
+    if name == "other":
+        raise Forbidden("This certificate is that of v1.")
 
 
 @attrs.define
@@ -95,10 +82,11 @@ class Joined:
         return outcome[0]
 
 
-def over_pb(worker: NotingWorker, secret: str = "good") -> Joined:
+def over_pb(worker: NotingWorker) -> Joined:
     fleet, clock = NotingFleet(), Clock()
-    server_factory = DoorFactory(clock, OneToken(), fleet)
-    client_factory = pb.PBClientFactory()
+    server_factory = DoorFactory(clock, admit_good_ones, fleet)
+    client_factory = ManagerFactory()
+    client: Any
     client, _server, pump = iosim.connectedServerAndClient(
         lambda: server_factory.buildProtocol(None),
         lambda: client_factory.buildProtocol(None),
@@ -114,7 +102,7 @@ def over_pb(worker: NotingWorker, secret: str = "good") -> Joined:
         pump.flush()
 
     async def dial() -> None:
-        await join(clock, await client_factory.getRootObject(), worker, secret)
+        await join(clock, await client_factory.getRootObject(), worker)
 
     joining = Deferred.fromCoroutine(dial())
     return Joined(fleet, worker, turn, cut, clock, joining)
@@ -209,18 +197,15 @@ def test_dropping_a_link_breaks_it_for_both(joined: Joined) -> None:
 # Over Perspective Broker only: what strangers and defects look like.
 
 
-def test_a_wrong_token_is_refused_without_a_traceback() -> None:
-    link = over_pb(NotingWorker(), "bad")
-    with capturedLogs() as captured, pytest.raises(Unauthorized):
+@pytest.mark.parametrize(("name", "error"), [("bad", Unauthorized), ("other", Forbidden)])
+def test_a_certificate_that_does_not_fit_is_refused_without_a_traceback(
+    name: str, error: type[SyndicateError]
+) -> None:
+    link = over_pb(NotingWorker(name))
+    with capturedLogs() as captured, pytest.raises(error):
         link.result_of(link.joining)
     assert not [event for event in captured if event.get("log_failure")]
     assert link.fleet.said == []
-
-
-def test_a_users_token_does_not_join() -> None:
-    link = over_pb(NotingWorker(), "user")
-    with pytest.raises(Unauthorized, match="cannot join as a volunteer"):
-        link.result_of(link.joining)
 
 
 def test_another_protocol_is_refused_with_what_to_do() -> None:
@@ -231,7 +216,7 @@ def test_another_protocol_is_refused_with_what_to_do() -> None:
 
 def test_a_stranger_who_never_logs_in_is_sent_away() -> None:
     fleet, clock = NotingFleet(), Clock()
-    factory = DoorFactory(clock, OneToken(), fleet)
+    factory = DoorFactory(clock, admit_good_ones, fleet)
     client, _, pump = iosim.connectedServerAndClient(
         lambda: factory.buildProtocol(None),
         lambda: pb.PBClientFactory().buildProtocol(None),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+from OpenSSL import SSL
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.error import ConnectionClosed
@@ -30,6 +31,8 @@ LONGEST_PAUSE = 10.0
 
 class ManagerFactory(pb.PBClientFactory):
     """Makes a volunteer's connections; what the manager may send is bounded too."""
+
+    noisy = False
 
     def buildProtocol(self, addr: object) -> pb.Broker:
         """A connection that can be read at once: it is the volunteer who chose the manager."""
@@ -74,13 +77,14 @@ class Orders(pb.Referenceable):
 class ManagerDialler:
     """Keeps one connection to the manager for a worker, until it is stopped.
 
-    :param secret: gives the join token, read anew at each dial so that it can be replaced.
+    :param endpoint: also sees to it that we can show a certificate.
+    :param refused: is told why the manager did not let us join, each time.
     """
 
     _clock: IReactorTime
     _endpoint: IStreamClientEndpoint
     _worker: IWorker
-    _secret: Callable[[], str]
+    _refused: Callable[[Exception], None] = lambda error: None
     _factory: pb.PBClientFactory = attrs.field(init=False)
     _pause: Callable[[int], float] = attrs.field(init=False)
     _service: ClientService = attrs.field(init=False)
@@ -122,31 +126,37 @@ class ManagerDialler:
     async def _join(self, broker: Any) -> None:
         try:
             root = await self._factory.getRootObject().addTimeout(LOGIN_TIME, self._clock)
-            await join(self._clock, root, self._worker, self._secret())
-        except (SyndicateError, ConnectionClosed, TimeoutError) as error:
+            await join(self._clock, root, self._worker)
+        except (SyndicateError, ConnectionClosed, TimeoutError, SSL.Error) as error:
             self._refusals += 1
+            self._refused(error)
             # Said once, not at every one of endless tries.
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                log.error("Could not join the manager: {why} Trying on.", why=str(error))
+            if _said(error) != self._complaint:
+                self._complaint = _said(error)
+                log.error("Could not join the manager: {why} Trying on.", why=self._complaint)
             broker.transport.abortConnection()
         else:
             self._complaint, self._refusals = "", 0
 
 
-async def join(clock: IReactorTime, root: Any, worker: IWorker, secret: str) -> None:
+def _said(error: Exception) -> str:
+    if isinstance(error, SSL.Error):
+        return f"it does not take our certificate ({error})."
+    return str(error)
+
+
+async def join(clock: IReactorTime, root: Any, worker: IWorker) -> None:
     """Join the manager at the other end of a new connection.
 
     :param root: the reference to its `syndicate.wire.pb.server.Door`.
-    :param secret: the join token.
-    :raises Unauthorized: the token is not good.
+    :raises Unauthorized: the certificate is not good.
+    :raises Forbidden: it is not that of the worker's name.
     :raises WrongVersion: the manager speaks another protocol.
     """
     message, reference = await call(
         clock,
         root,
         "join",
-        secret,
         pack(worker.hello()),
         Orders(worker),
         deadline=LOGIN_TIME,

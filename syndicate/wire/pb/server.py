@@ -1,21 +1,21 @@
-"""The manager's end of Perspective Broker: the door, cred, and the volunteer's avatar."""
+"""The manager's end of Perspective Broker: the door, and the volunteer's avatar."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import attrs
-from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import ICredentials
-from twisted.cred.portal import IRealm, Portal
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.spread import pb
-from zope.interface import Interface, implementer
 
-from syndicate.credentials.interface import ITokens
-from syndicate.domain.errors import Unauthorized
+from syndicate.domain.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    SyndicateError,
+    Unauthorized,
+)
 from syndicate.wire.interface import Ask, EndReport, Hello, IFleet
 from syndicate.wire.pb.connection import JOINED, STRANGER, make_broker
 from syndicate.wire.pb.errors import answers
@@ -28,29 +28,16 @@ log = Logger()
 LOGIN_TIME = 20.0
 
 
-@implementer(ICredentials)
-@attrs.frozen
-class JoinToken:
-    """What a volunteer shows at the door."""
-
-    name: str
-    secret: str
+def _nobody_told(address: str, error: SyndicateError) -> None:
+    pass
 
 
-@implementer(ICredentialsChecker)
-@attrs.frozen
-class TokenChecker:
-    """Lets in who holds a good token of the role ``volunteer``."""
+#: Looks whether who is at the other end of a transport may join by a name; raises `Unauthorized`,
+#: or `Forbidden`, if not.
+Admit = Callable[[Any, str], None]
 
-    tokens: ITokens
-    credentialInterfaces = (ICredentials,)
-
-    def requestAvatarId(self, credentials: JoinToken) -> Deferred[bytes | tuple[()]]:
-        """The volunteer's name, when its token is good."""
-        token = self.tokens.check(credentials.secret)
-        if token.role != "volunteer":
-            raise Unauthorized(f"A token of the role {token.role!r} cannot join as a volunteer.")
-        return succeed(credentials.name.encode())
+#: Is told of an address whose volunteer was not let in, and why.
+Refused = Callable[[str, SyndicateError], None]
 
 
 class VolunteerAvatar(pb.Avatar):
@@ -79,61 +66,67 @@ class VolunteerAvatar(pb.Avatar):
         """See `IManager.ping`."""
 
 
-@implementer(IRealm)
-@attrs.frozen
-class VolunteerRealm:
-    """Makes the avatars."""
-
-    fleet: IFleet
-
-    def requestAvatar(self, avatarId: object, mind: object, *interfaces: type[Interface]) -> Any:
-        """One avatar a login; it holds nothing to be let go of."""
-        assert isinstance(avatarId, bytes)
-        avatar = VolunteerAvatar(avatarId.decode(), self.fleet)
-        return pb.IPerspective, avatar, lambda: None
-
-
 class Door(pb.Root):
-    """The one object that a stranger can reach."""
+    """The one object that can be reached before a volunteer has joined."""
 
-    def __init__(self, clock: IReactorTime, portal: Portal, fleet: IFleet) -> None:
-        self._clock, self._portal, self._fleet = clock, portal, fleet
+    def __init__(
+        self, clock: IReactorTime, broker: Any, admit: Admit, refused: Refused, fleet: IFleet
+    ) -> None:
+        self._clock, self._broker, self._fleet = clock, broker, fleet
+        self._admit, self._refused = admit, refused
+        self._joined = False
 
     @answers
-    async def remote_join(self, secret: object, message: object, orders: object) -> Any:
-        """Log in, say hello, and hand over the reference that takes orders, all in one.
+    async def remote_join(self, message: object, orders: object) -> Any:
+        """Say hello, and hand over the reference that takes orders, all in one. Who it is, the
+        connection's certificate has told.
 
         :returns: the welcome as a message, and the reference that takes reports.
         """
+        try:
+            return self._join(message, orders)
+        except SyndicateError as error:
+            if isinstance(error, Unauthorized | Forbidden):
+                self._refused(self._broker.peer, error)
+            # Once the answer has been given.
+            self._clock.callLater(0, self._broker.transport.loseConnection)
+            raise
+
+    def _join(self, message: object, orders: object) -> Any:
+        if self._joined:
+            raise Conflict("This connection has joined already.")
         hello = unpack(message, Hello)
-        if not isinstance(secret, str) or not isinstance(orders, pb.RemoteReference):
-            raise Unauthorized("A volunteer joins with its token and a reference for orders.")
-        _, avatar, _ = await self._portal.login(
-            JoinToken(hello.name, secret), orders, pb.IPerspective
-        )
+        if not isinstance(orders, pb.RemoteReference):
+            raise Invalid("A volunteer joins with a reference for orders.")
+        self._admit(self._broker.transport, hello.name)
         link = RemoteVolunteer(self._clock, orders, hello.name)
         welcome = self._fleet.welcome(hello, link)
-        orders.broker.joined()
-        orders.broker.notifyOnDisconnect(lambda: self._fleet.lost(link, "The connection was lost."))
+        self._joined = True
+        self._broker.joined()
+        self._broker.notifyOnDisconnect(lambda: self._fleet.lost(link, "The connection was lost."))
+        avatar = VolunteerAvatar(hello.name, self._fleet)
         return pack(welcome), pb.AsReferenceable(avatar, "perspective")
 
 
 class DoorFactory(pb.PBServerFactory):
-    """Serves the `Door`; a peer that does not log in is sent away."""
+    """Serves a `Door` on each connection; a peer that does not join is sent away."""
 
     #: Never cross with a traceback.
     unsafeTracebacks = False
 
-    def __init__(self, clock: IReactorTime, tokens: ITokens, fleet: IFleet) -> None:
-        portal = Portal(VolunteerRealm(fleet), [TokenChecker(tokens)])
-        super().__init__(Door(clock, portal, fleet))
-        self._clock = clock
+    def __init__(
+        self, clock: IReactorTime, admit: Admit, fleet: IFleet, refused: Refused = _nobody_told
+    ) -> None:
+        super().__init__(pb.Root())  # of which nobody hears: each connection has a door of its own
+        self._clock, self._fleet = clock, fleet
+        self._admit, self._refused = admit, refused
 
     def buildProtocol(self, addr: object) -> pb.Broker:
         """A connection that is cut when its login is late."""
         broker = make_broker(STRANGER, is_client=False)
         broker.factory = self
-        broker.setNameForLocal("root", self.root.rootObject(broker))
+        door = Door(self._clock, broker, self._admit, self._refused, self._fleet)
+        broker.setNameForLocal("root", door)
         late = self._clock.callLater(LOGIN_TIME, lambda: broker.transport.abortConnection())
 
         def joined() -> None:
