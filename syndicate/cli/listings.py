@@ -115,3 +115,39 @@ AUDIT = Listing(
     id="at",
     empty="Nothing of that kind was recorded.",
 )
+
+TOKENS = Listing(
+    columns=(
+        Column("ID", lambda token: token["id"]),
+        Column("USER", lambda token: token["user"]),
+        Column("ROLE", lambda token: token["role"]),
+        Column("STATE", lambda token: token["state"]),
+        Column("HOST", lambda token: token["host"] or ""),
+        Column("EXPIRES", lambda token: (token["expires_at"] or "never")[:19]),
+        Column("MADE", lambda token: token["created_at"][:19], wide=True),
+        Column("REVOKED BY", lambda token: token["revoked_by"] or "", wide=True),
+    ),
+    csv=(
+        *("id", "user", "role", "state", "host", "created_at", "expires_at"),
+        *("revoked_at", "revoked_by"),
+    ),
+    id="id",
+    empty="There are no tokens.",
+)
+
+CERTIFICATES = Listing(
+    columns=(
+        Column("VOLUNTEER", lambda certificate: certificate["volunteer"]),
+        Column("STATE", lambda certificate: certificate["state"]),
+        Column("EXPIRES", lambda certificate: certificate["expires_at"][:19]),
+        Column("ASKED FROM", lambda certificate: certificate["address"]),
+        Column("SERIAL", lambda certificate: certificate["serial"], wide=True),
+        Column("REVOKED BY", lambda certificate: certificate["revoked_by"] or "", wide=True),
+    ),
+    csv=(
+        *("volunteer", "state", "serial", "address", "issued_at", "expires_at"),
+        *("revoked_at", "revoked_by"),
+    ),
+    id="volunteer",
+    empty="No volunteer has asked for a certificate yet.",
+)

@@ -1,4 +1,4 @@
-"""The smaller nouns: ``token``, ``config``, ``completion``, ``version``."""
+"""The smaller nouns: ``config``, ``completion``, ``version``."""
 
 from __future__ import annotations
 
@@ -9,48 +9,11 @@ import click
 
 from syndicate import __version__
 from syndicate.cli.grammar import Verb, Verbs
-from syndicate.cli.output import chosen, output_option, write_facts, write_json
+from syndicate.cli.output import output_option, write_facts, write_json
 from syndicate.cli.session import Session, pass_session
-from syndicate.cli.types import SPAN
 from syndicate.domain.errors import SyndicateError
 
 _HERE = "syndicate.cli.verbs.site"
-_ROLES = ("user", "staff", "operator", "volunteer")
-
-
-@click.group(cls=Verbs, places={"new": f"{_HERE}:new_token"})
-def token() -> None:
-    """Secrets that say who somebody is, and what he may do."""
-
-
-@click.command(
-    "new",
-    cls=Verb,
-    examples=(
-        "syndicate token new --user ann --expires 180d > ann.token",
-        "syndicate token new --role volunteer --user lab3",
-    ),
-)
-@click.option("--role", type=click.Choice(_ROLES), default="user", show_default=True)
-@click.option("--user", required=True, metavar="NAME", help="Whose it is.")
-@click.option("--expires", type=SPAN, metavar="TIME", help="After how long: 180d. Never, if unset.")
-@output_option
-@pass_session
-def new_token(
-    session: Session, role: str, user: str, expires: float | None, output: str | None
-) -> None:
-    """Make a token, and print its secret: the only time that it is to be seen."""
-    asked = {"role": role, "user": user, "expires_in": expires}
-    made = session.connection.post("/v1/tokens", asked)
-    output = chosen(session, output)
-    if output in ("json", "jsonl"):
-        write_json(made)
-    elif output == "id":
-        click.echo(made["id"])
-    else:
-        click.echo(made["secret"])
-        until = made["expires_at"] or "for ever"
-        session.say(f"A token of the role {role} for {user}, good until {until}. Keep it secret.")
 
 
 @click.group(cls=Verbs, places={"show": f"{_HERE}:show_config"})
