@@ -6,6 +6,7 @@ links; all else one at a time on a machine.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, Never
@@ -128,18 +129,20 @@ class FaultDesk:
             lease=fault.lease,
         )
         fault, _ = await self._carry_out(job, fault, {machine.name: order})
-        await self._tell_machine(job, fault, machine.name)
+        self._tell_machine(job, fault, machine.name)
         self._undo(job, fault)
         self._lease(job, fault)
         return fault
 
-    async def _tell_machine(self, job: Job, fault: Fault, name: str) -> None:
-        """The machine's own events of a kill or a revival, unless its volunteer was faster."""
+    def _tell_machine(self, job: Job, fault: Fault, name: str) -> None:
+        """The machine's own events of a kill or a revival, unless its volunteer was faster. Nobody
+        waits until they are durable: the fault is, and it says the same.
+        """
         machine = self._machine(job, name)
         if fault.kind is Kind.KILL and machine.state is MachineState.RUNNING:
-            await self._conductor.happen(job.number, MachineKilled(name))
+            self._conductor.happen(job.number, MachineKilled(name))
         if fault.kind is Kind.REVIVE and machine.state is not MachineState.RUNNING:
-            await self._conductor.happen(job.number, MachineRevived(name, fault.with_disk))
+            self._conductor.happen(job.number, MachineRevived(name, fault.with_disk))
 
     async def _started(self, job: Job, name: str) -> Machine:
         """The machine, once its target was started."""
@@ -261,13 +264,16 @@ class FaultDesk:
             state=FaultState.VERIFIED,
             applied_at=applied,
             verified_at=min(max(verified, applied), now),
-            uncertainty=max(_finite(members[name].uncertainty) for name, d in done),
+            uncertainty=max(_finite(members[name].offset.uncertainty) for name, d in done),
             note="; ".join(f"{name}: {d.note}" for name, d in done)[:2000],
         )
 
     async def _send(self, job: Job, name: str, order: FaultOrder) -> FaultDone:
         link = self._fleet.link(self._machine(job, name).volunteer)
-        return await link.inflict(order).addTimeout(DEADLINE, self._clock, _too_late)
+        done = await link.inflict(order).addTimeout(DEADLINE, self._clock, _too_late)
+        member, now = self._fleet.get(self._machine(job, name).volunteer), self._clock.seconds()
+        member.offset = member.offset.narrowed(-math.inf, now - done.verified_at, now)
+        return done
 
     def _undo(self, job: Job, fault: Fault) -> None:
         """Write down which faults this one has ended."""

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from syndicate.domain.errors import NotFound, SyndicateError, Unauthorized, VolunteerLost
+from syndicate.domain.timeline import Offset
 from syndicate.domain.volunteer import Facts, Volunteer, VolunteerState
 from syndicate.manager.hygiene import Hygiene
 from syndicate.wire.interface import Hello, Holding, IVolunteer
@@ -29,6 +30,9 @@ IDLE = frozenset(
         VolunteerState.QUARANTINED,
     }
 )
+#: How well a volunteer's clock should be known, in seconds; as long as it is not, it is looked at
+#: so soon again, but no more than so many times.
+SHARP, SOON, MOST_LOOKS = 0.002, 0.25, 20
 #: Why a volunteer without a job is not free yet.
 TIDYING = "Does what its operator wants after each job."
 
@@ -64,9 +68,9 @@ class Member:
     unclean: str = ""
     #: Whether it worked for the manager before this one, and may still come back with that.
     expected: bool = False
-    #: Seconds to add to what its timeline shows for our time, and how far that may be off.
-    offset: float = 0.0
-    uncertainty: float = float("inf")
+    #: What to add to what its timeline shows for our time.
+    offset: Offset = Offset()
+    looks: int = 0
     #: Its reason but for what an operator has said.
     unbarred: str = ""
     #: Ends its rest, or its absence, or begins the next liveness ping.
@@ -99,7 +103,7 @@ class Member:
 
     def ours(self, theirs: float) -> float:
         """A moment of the volunteer's timeline by our clock."""
-        return theirs + self.offset
+        return theirs + self.offset.value
 
     @property
     def rests_until(self) -> float | None:
@@ -172,7 +176,7 @@ class Fleet:
             self._set(member, VolunteerState.CLEANING, TIDYING)
         else:
             self._set(member, VolunteerState.FREE)
-        member.uncertainty = float("inf")
+        member.offset, member.looks = Offset(), 0
         self._beat(member, link, 0.0)
         log.info("{name} joined from {address}.", name=member.name, address=hello.facts.address)
         return member
@@ -348,7 +352,9 @@ class Fleet:
             return
         if member.link is link:
             member.heard_at = now = self._clock.seconds()
-            # The answer was given between sending and hearing: that bounds the error.
-            member.offset = (sent + now) / 2 - theirs
-            member.uncertainty = (now - sent) / 2
-            self._beat(member, link, self._patience.ping)
+            member.offset = member.offset.seen(sent, theirs, now)
+            member.looks += 1
+            again = member.offset.uncertainty > SHARP and member.looks < MOST_LOOKS
+            self._beat(
+                member, link, min(SOON, self._patience.ping) if again else self._patience.ping
+            )
