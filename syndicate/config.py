@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from syndicate.domain.errors import Invalid
+from syndicate.domain.job import Limits
 from syndicate.domain.quantities import parse_size, parse_span
 
 WIRE_PORT = 7070
@@ -22,6 +23,12 @@ def _whole(value: object) -> int:
     if type(value) is not int:
         raise ValueError(f"{value!r} is not a whole number")
     return value
+
+
+def _cores(value: object) -> float:
+    if type(value) not in (int, float) or not 0 < value <= 1e6:  # type: ignore[operator]
+        raise ValueError(f"{value!r} is not a number of cores")
+    return float(value)  # type: ignore[arg-type]
 
 
 def _truth(value: object) -> bool:
@@ -114,14 +121,32 @@ class Maxima:
 
     machines: int = _key(_whole, default=1000)
     wall: float = _key(parse_span, default=24 * 3600.0)
+    cpu: float = _key(parse_span, default=2400 * 3600.0)
+    cores: float = _key(_cores, default=1024.0)
     memory: int = _key(parse_size, default=64 << 30)
     pids: int = _key(_whole, default=32768)
     files: int = _key(_whole, default=65536)
     output: int = _key(parse_size, default=1 << 30)
     disk: int = _key(parse_size, default=256 << 30)
+    inodes: int = _key(_whole, default=16_000_000)
     #: Bytes of one source tarball, packed and unpacked.
     source: int = _key(parse_size, default=1 << 30)
     unpacked: int = _key(parse_size, default=4 << 30)
+
+
+@attrs.frozen
+class Defaults:
+    """``[defaults]``: the limits of a job that does not say; never above ``[maxima]``."""
+
+    wall: float = _key(parse_span, default=Limits().wall)
+    cpu: float = _key(parse_span, default=Limits().cpu)
+    cores: float = _key(_cores, default=Limits().cores)
+    memory: int = _key(parse_size, default=Limits().memory)
+    pids: int = _key(_whole, default=Limits().pids)
+    files: int = _key(_whole, default=Limits().files)
+    output: int = _key(parse_size, default=Limits().output)
+    disk: int = _key(parse_size, default=Limits().disk)
+    inodes: int = _key(_whole, default=Limits().inodes)
 
 
 @attrs.frozen
@@ -169,6 +194,7 @@ class ManagerConfig:
     manager: Listening = Listening()
     liveness: Liveness = Liveness()
     maxima: Maxima = Maxima()
+    defaults: Defaults = Defaults()
     clients: Clients = Clients()
     audit: AuditConfig = AuditConfig()
     history: HistoryConfig = HistoryConfig()
@@ -237,6 +263,7 @@ def load_manager(path: Path) -> ManagerConfig:
         "manager": _section(Listening, table, "manager", problems),
         "liveness": _section(Liveness, table, "liveness", problems),
         "maxima": _section(Maxima, table, "maxima", problems),
+        "defaults": _section(Defaults, table, "defaults", problems),
         "clients": _section(Clients, table, "clients", problems),
         "audit": _section(AuditConfig, table, "audit", problems),
         "history": _section(HistoryConfig, table, "history", problems),

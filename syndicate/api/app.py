@@ -105,7 +105,7 @@ class Api:
             raise Invalid("A submission needs a token of its own making, such as a UUID.")
         if not isinstance(no_wait, bool):
             raise Invalid("no_wait is true or false.")
-        spec = read_spec(body.get("spec"))
+        spec = read_spec(body.get("spec"), self._manager.site.usual)
         if flag_of(request, b"dry_run"):
             matching = self._manager.matching(spec)
             return {

@@ -117,13 +117,16 @@ class MachineExited:
     signal: int | None = None
     log_bytes: int = 0
     outputs: str | None = None
+    #: What it had used up when it ended, that its own calls then fail for: names of limits.
+    short: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The sentence for people."""
+        short = f", short of {' and '.join(self.short)}" if self.short else ""
         if self.signal is not None:
-            return f"{self.machine} died of signal {self.signal}."
-        return f"{self.machine} ended with exit code {self.exit_code}."
+            return f"{self.machine} died of signal {self.signal}{short}."
+        return f"{self.machine} ended with exit code {self.exit_code}{short}."
 
 
 @attrs.frozen

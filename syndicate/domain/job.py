@@ -58,12 +58,17 @@ class Outcome(enum.Enum):
 
 @attrs.frozen
 class Limits:
-    """What each machine of a job may use; going over ``wall``, ``memory`` or ``output`` ends the
-    job, the others make the program's own calls fail (ENOSPC, EAGAIN, EMFILE).
+    """What each machine of a job may use. Going over ``wall``, ``cpu``, ``memory`` or ``output``
+    ends the job; ``cores`` slows it down; the others make the program's own calls fail (ENOSPC,
+    EAGAIN, EMFILE).
     """
 
     #: Seconds from the start of the machine's target.
     wall: float = 3600.0
+    #: Seconds of processor time, of all processes together, in one run of the target.
+    cpu: float = 86400.0
+    #: Processor cores kept busy at once; more than the host has are no cap.
+    cores: float = 1024.0
     #: Bytes, of all processes together.
     memory: int = 1 << 30
     #: Processes and threads at once.
@@ -74,6 +79,8 @@ class Limits:
     output: int = 50 << 20
     #: Bytes of the machine's disk, its root.
     disk: int = 2 << 30
+    #: Files, directories and links on that disk, about; never more than one for each 4 KiB of it.
+    inodes: int = 100_000
 
 
 @attrs.frozen
@@ -152,7 +159,7 @@ class Machine:
     state: MachineState = MachineState.WAITING
     exit_code: int | None = None
     signal: int | None = None
-    #: The limit it went over: ``wall``, ``memory`` or ``output``.
+    #: The limit it went over: ``wall``, ``cpu``, ``memory`` or ``output``.
     limit: str | None = None
     #: One sentence on how it ended or why it was lost.
     reason: str = ""

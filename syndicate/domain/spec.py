@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import attrs
+
 from syndicate.domain.errors import InvalidJob
 from syndicate.domain.job import JobSpec, Limits, Resources
 from syndicate.domain.quantities import parse_size, parse_span
@@ -98,11 +100,14 @@ def _env(value: object) -> tuple[tuple[str, str], ...]:
 
 _LIMITS: Mapping[str, Reader] = {
     "wall": parse_span,
+    "cpu": parse_span,
+    "cores": _cores,
     "memory": parse_size,
     "pids": _positive,
     "files": _positive,
     "output": parse_size,
     "disk": parse_size,
+    "inodes": _positive,
 }
 _RESOURCES: Mapping[str, Reader] = {"cores": _cores, "memory": parse_size, "arch": _texts}
 _SPEC: Mapping[str, Reader] = {
@@ -122,26 +127,32 @@ _TABLES: Mapping[str, Mapping[str, Reader]] = {"limits": _LIMITS, "resources": _
 _NEEDED = ("name", "sha256", "size")
 
 
-def read_spec(given: object) -> JobSpec:
+def read_spec(given: object, usual: Limits = Limits()) -> JobSpec:  # noqa: B008  (frozen)
     """A job's specification.
 
     :param given: a table with ``name``, ``sha256``, ``size``, and what else is to differ from
         the defaults of `JobSpec`; sizes and spans may be numbers or text such as ``'512M'``.
+    :param usual: the limits that it has where it does not say.
     :raises InvalidJob: every mistake in it.
     """
-    values, problems = spec_values(given, also=())
+    values, problems = spec_values(given, also=(), usual=usual)
     problems += [
         f"{key}: is missing" for key in _NEEDED if key not in values and _lacks(given, key)
     ]
     if problems:
         raise InvalidJob("This job cannot be: " + "; ".join(problems) + ".", problems=problems)
-    return JobSpec(**values)
+    return JobSpec(**{"limits": usual, **values})
 
 
-def spec_values(given: object, also: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+def spec_values(
+    given: object,
+    also: Iterable[str],
+    usual: Limits = Limits(),  # noqa: B008  (frozen)
+) -> tuple[dict[str, Any], list[str]]:
     """The fields of a `JobSpec` that a table gives, and the mistakes in it.
 
     :param also: keys that the caller reads itself.
+    :param usual: the limits that it has where it does not say.
     """
     if not isinstance(given, Mapping):
         return {}, ["a job is a table of keys and values"]
@@ -155,7 +166,7 @@ def spec_values(given: object, also: Iterable[str]) -> tuple[dict[str, Any], lis
                 problems.append(f"{key}: is not a table")
                 continue
             read = _read(given[key], readers, f"{key}.", problems, ())
-            values[key] = Limits(**read) if key == "limits" else Resources(**read)
+            values[key] = attrs.evolve(usual, **read) if key == "limits" else Resources(**read)
     return values, problems
 
 

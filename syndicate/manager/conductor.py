@@ -215,7 +215,9 @@ class Conductor:
             # The answer to the start order may still be on its way: the start came first.
             if _before_running(job, machine):
                 self.happen(job.number, MachineRunning(machine.name))
-            event = MachineExited(machine.name, report.exit_code, report.signal, *told)
+            event = MachineExited(
+                machine.name, report.exit_code, report.signal, *told, report.short
+            )
         return self.happen(job.number, event)
 
     def lost(self, holding: Holding, reason: str) -> None:

@@ -56,10 +56,22 @@ from syndicate.wire.interface import (
 log = Logger()
 
 #: The least that anything can run in; below it the sandbox itself could not be made.
-LEAST = Limits(wall=0.1, memory=4 << 20, pids=8, files=16, output=1, disk=4 << 20)
+LEAST = Limits(
+    wall=0.1,
+    cpu=0.1,
+    cores=0.05,
+    memory=4 << 20,
+    pids=8,
+    files=16,
+    output=1,
+    disk=4 << 20,
+    inodes=100,
+)
 #: How limits are written for people.
 SAID: Mapping[str, Callable[[Any], str]] = {
     "wall": say_span,
+    "cpu": say_span,
+    "cores": "{:g}".format,
     "memory": say_size,
     "output": say_size,
     "disk": say_size,
@@ -72,10 +84,18 @@ class Site:
 
     cluster: str = "syndicate"
     patience: Patience = Patience()
-    #: The most that a job may ask for.
+    #: The most that a job may ask for, and what it gets that does not ask.
     most: Limits = Limits(
-        wall=24 * 3600.0, memory=64 << 30, pids=32768, files=65536, output=1 << 30, disk=256 << 30
+        wall=24 * 3600.0,
+        cpu=2400 * 3600.0,
+        memory=64 << 30,
+        pids=32768,
+        files=65536,
+        output=1 << 30,
+        disk=256 << 30,
+        inodes=16_000_000,
     )
+    usual: Limits = Limits()
     most_machines: int = 1000
     #: The site's own benchmark client: digest and size of its source, and how many a job gets;
     #: none without a digest.

@@ -30,6 +30,7 @@ from syndicate.domain.job import Limits, Role
 from syndicate.manager.fleet import Patience
 from syndicate.manager.history import Keep
 from syndicate.manager.service import Manager, Site
+from syndicate.plain import field_names
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
 from syndicate.plugins.doors import DoorOverTls
 from syndicate.sandbox.inspector import LauncherInspector
@@ -161,17 +162,16 @@ def _first_secret(path: Path) -> str:
 
 def _site(config: ManagerConfig) -> Site:
     maxima = config.maxima
+    most = Limits(**{name: getattr(maxima, name) for name in field_names(Limits)})
+    usual = {
+        name: min(getattr(config.defaults, name), getattr(most, name))
+        for name in field_names(Limits)
+    }
     return Site(
         config.manager.cluster,
         Patience(**attrs.asdict(config.liveness)),
-        Limits(
-            wall=maxima.wall,
-            memory=maxima.memory,
-            pids=maxima.pids,
-            files=maxima.files,
-            output=maxima.output,
-            disk=maxima.disk,
-        ),
+        most,
+        Limits(**usual),
         maxima.machines,
         own_clients=config.clients.own,
         queued_per_user=config.storage.queued_per_user,

@@ -14,7 +14,16 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IReactorFDSet
 
 from syndicate.domain.job import Limits
-from syndicate.sandbox.hierarchies import FREEZE, FREEZER, Hierarchy, apply, find, mounts
+from syndicate.sandbox.hierarchies import (
+    ACCOUNT,
+    FREEZE,
+    FREEZER,
+    Hierarchy,
+    apply,
+    find,
+    mounts,
+    used,
+)
 
 
 @attrs.define(eq=False)
@@ -49,6 +58,24 @@ class Group:
                 name = "memory.events" if hierarchy.version == 2 else "memory.oom_control"
                 return _count(path / name, "oom_kill") > 0
         return False
+
+    def short_of_processes(self) -> bool:
+        """Whether a process could not be made as the cap was hit."""
+        return any(
+            _count(path / "pids.events", "max") > 0
+            for path, hierarchy in self.places.items()
+            if "pids" in hierarchy.controllers
+        )
+
+    def processor_time(self) -> float | None:
+        """Seconds that all in the groups have used so far; None where nobody counts."""
+        for path, hierarchy in self.places.items():
+            if ACCOUNT in hierarchy.controllers:
+                try:
+                    return used(path, hierarchy.version)
+                except OSError:  # it has ended, and the group is gone
+                    return None
+        return None
 
     def watch(self, when_out: Callable[[], None], reactor: IReactorFDSet) -> OomWatch | None:
         """Be told at once when memory runs out. In the second version the kernel itself kills the
@@ -200,7 +227,7 @@ class ControlGroups:
 
     @property
     def controllers(self) -> frozenset[str]:
-        """What can be used: of ``memory``, ``pids`` and ``freezer``."""
+        """What can be used: of ``memory``, ``pids``, ``cpu``, ``cpuacct`` and ``freezer``."""
         return frozenset().union(*(hierarchy.controllers for hierarchy in self._hierarchies))
 
     def find(self) -> list[str]:

@@ -26,7 +26,7 @@ from syndicate.sandbox.confine.discard import discard
 from syndicate.sandbox.confine.syscalls import can_scope
 from syndicate.sandbox.disk import Disks
 from syndicate.sandbox.enclosure import Enclosure
-from syndicate.sandbox.hierarchies import CAPS, FREEZER
+from syndicate.sandbox.hierarchies import ACCOUNT, CAPS, COUNTED, FREEZER
 from syndicate.sandbox.host import Host
 from syndicate.sandbox.interface import IEnclosure, ISandbox, Plot, SandboxFacts
 from syndicate.sandbox.launching import IHostReactor
@@ -146,9 +146,12 @@ class ChrootSandbox:
 
     def _describe(self, mode: str, remarks: list[str]) -> SandboxFacts:
         usable = self._host.groups.controllers
-        capped = {*CAPS} & usable | {"pids"}  # RLIMIT_NPROC, if nothing else
+        capped = {limit for controller, limit in CAPS.items() if controller in usable}
+        capped.add("pids")  # by RLIMIT_NPROC, if nothing else
+        if ACCOUNT in usable:
+            capped.add(COUNTED)
         if self._host.disks.images:
-            capped.add("disk")
+            capped |= {"disk", "inodes"}
         elif mode == "user":
             remarks.append("The disk of a job cannot be capped: run the volunteer as root.")
         if mode == "user" and os.geteuid() == 0:

@@ -21,6 +21,10 @@ from syndicate.sandbox.launching import IHostReactor
 
 #: A smaller file system cannot be made.
 SMALLEST = 4 << 20
+#: Of a disk's inodes, those that the file system and the overlay take themselves; and there is no
+#: more than one for so many bytes, as each takes 256 itself.
+_OWN_INODES = 20
+_BYTES_PER_INODE = 4096
 #: Room on the host's disk to be left for others.
 _MARGIN = 32 << 20
 #: How many templates are kept.
@@ -96,27 +100,31 @@ class Disks:
             and block.inodes - block.free_inodes == block.first_inode
         )
 
-    async def make(self, place: Path, size: int) -> Path | None:
+    async def make(self, place: Path, size: int, inodes: int) -> Path | None:
         """Make a fresh disk: the image ``place.img``, or the empty directory ``place``.
 
+        :param inodes: how many files, directories and links it is to hold, about: there may be
+            some more, and fewer on a small disk.
         :returns: the image, if it is one.
         """
         if not self.images:
             os.mkdir(place, 0o700)
             return None
         size = max(size, SMALLEST)
-        template = self._directory / f"{size}.ext4"
+        inodes = min(inodes + _OWN_INODES, size // _BYTES_PER_INODE)
+        template = self._directory / f"{size}-{inodes}.ext4"
         if not template.exists():
-            await self._make_template(template, size)
+            await self._make_template(template, size, inodes)
         image = place.with_suffix(".img")
         _copy_sparse(template, image)
         os.utime(template)
         return image
 
-    async def _make_template(self, template: Path, size: int) -> None:
+    async def _make_template(self, template: Path, size: int, inodes: int) -> None:
         half_made = template.with_suffix(f".{os.urandom(4).hex()}")
         program = cast(str, shutil.which("mkfs.ext4", path=_SYSTEM_PATH))
         arguments = ["-q", "-F", "-m", "0", "-O", _FEATURES, "-E", "lazy_itable_init=1,nodiscard"]
+        arguments += ["-N", str(inodes)]
         try:
             _make_hole(half_made, size)
             said, error, code = await getProcessOutputAndValue(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,8 +14,10 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from syndicate.domain.errors import Conflict, InvalidSource, NotClean, TooLarge
+from syndicate.domain.job import Limits
 from syndicate.sandbox import leftovers
 from syndicate.sandbox.confine.looking import count
+from syndicate.sandbox.hierarchies import ACCOUNT
 from syndicate.sandbox.host import Host
 from syndicate.sandbox.interface import IEnclosure, IRun, Output, Plot
 from syndicate.sandbox.orders import CollectOrder, LookOrder, Place, RunOrder
@@ -32,6 +35,10 @@ ENVIRONMENT = {
 #: How many processes of the job's user are ours: the first of its namespace, and where that user
 #: is known in a namespace only, the launcher too.
 _OURS = {"root": 1, "user": 2}
+#: Bytes of memory that collecting may take at least.
+_COLLECTOR = 256 << 20
+#: How many processes more a resource limit lets through than the control group does.
+_SPARE = 16
 #: Seconds that processes may take to die once they were killed.
 DYING = 20.0
 #: Seconds between two looks whether all is gone.
@@ -90,8 +97,10 @@ class Enclosure:
         await self._make_disk()
 
     async def _make_disk(self) -> None:
-        limit = self.plot.limits.disk
-        self._image = await self._host.disks.make(self._directory / "disk", limit)
+        limits = self.plot.limits
+        self._image = await self._host.disks.make(
+            self._directory / "disk", limits.disk, limits.inodes
+        )
 
     def start(self, argv: Sequence[str], env: Mapping[str, str], output: Output) -> Deferred[IRun]:
         return Deferred.fromCoroutine(self._start(argv, env, output))
@@ -121,8 +130,21 @@ class Enclosure:
     def _over(self) -> None:
         self._run = None
 
+    def _rlimits(self) -> dict[str, int]:
+        limits, controllers = self.plot.limits, self._host.groups.controllers
+        # A control group tells when it was hit, so where there is one it is to be hit first.
+        spare = _SPARE if "pids" in controllers else 0
+        rlimits = {
+            "CORE": 0,
+            "FSIZE": limits.disk,
+            "NOFILE": limits.files,
+            "NPROC": limits.pids + _OURS[self._host.mode] + spare,
+        }
+        if ACCOUNT not in controllers:  # which at least caps each process
+            rlimits["CPU"] = math.ceil(limits.cpu)
+        return rlimits
+
     def _run_order(self, argv: Sequence[str], env: Mapping[str, str]) -> RunOrder:
-        limits = self.plot.limits
         lower = [self._source, self._directory / "identity", self._host.skeleton]
         return {
             "action": "run",
@@ -130,12 +152,7 @@ class Enclosure:
             "place": self._place(lower, furnished=True),
             "hostname": self.plot.hostname,
             "walls": self._host.walls,
-            "rlimits": {
-                "CORE": 0,
-                "FSIZE": limits.disk,
-                "NOFILE": limits.files,
-                "NPROC": limits.pids + _OURS[self._host.mode],
-            },
+            "rlimits": self._rlimits(),
             "argv": list(argv),
             "env": {**ENVIRONMENT, **env},
             "linger": self.plot.linger,
@@ -170,7 +187,7 @@ class Enclosure:
         await self._lock.acquire()
         try:
             self._check_idle()
-            done = await self._host.launchers.perform(order)
+            done = await self._host.launchers.perform(order, limits=self._of_collector())
             size = done.numbers[0]
         except InvalidSource as error:
             raise TooLarge(error.message) from error
@@ -180,6 +197,13 @@ class Enclosure:
                 with suppress(FileNotFoundError):
                     os.unlink(destination)
         return size
+
+    def _of_collector(self) -> Limits:
+        """As the job's machine, with what the collector itself needs."""
+        limits = self.plot.limits
+        return attrs.evolve(
+            limits, memory=max(limits.memory, _COLLECTOR), cores=max(limits.cores, 1.0)
+        )
 
     def wipe(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._wipe())

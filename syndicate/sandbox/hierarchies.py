@@ -15,12 +15,20 @@ import attrs
 
 from syndicate.domain.job import Limits
 
-#: What is to be capped.
-CAPS = ("memory", "pids")
+#: What is to be capped, by controller, and the limit that it enforces.
+CAPS = {"memory": "memory", "pids": "pids", "cpu": "cores"}
+#: What counts processor time: every group of the second version does, controllers or none.
+ACCOUNT = "cpuacct"
+#: The limit that needs that.
+COUNTED = "cpu"
 #: What is used beside: every group of the second version can be frozen, controllers or none.
 FREEZER = "freezer"
 #: By version: the file to write to, and what freezes and what thaws.
 FREEZE = {1: ("freezer.state", "FROZEN", "THAWED"), 2: ("cgroup.freeze", "1", "0")}
+#: What every group of the second version has.
+_ALWAYS = (FREEZER, ACCOUNT)
+#: Microseconds of the spans in which the processor time of all processes is capped.
+_PERIOD = 100_000
 #: Of the processes in a group two are ours: the launcher, and the first one of its namespace.
 _OURS = 2
 
@@ -56,7 +64,7 @@ def find(name: str, around: Collection[Path] = ()) -> tuple[tuple[Hierarchy, ...
     found: dict[Path, Hierarchy] = {}
     remarks = []
     mounted = sorted(mounts(), key=lambda mount: -mount.version)
-    for controller in (*CAPS, FREEZER):
+    for controller in (*CAPS, FREEZER, ACCOUNT):
         problems = []
         for home, version in _homes(mounted, controller, name, around):
             try:
@@ -69,14 +77,19 @@ def find(name: str, around: Collection[Path] = ()) -> tuple[tuple[Hierarchy, ...
             break
         else:
             why = "; ".join(problems) or "the kernel has no such control group mounted"
-            lack = f"The {controller} of a job cannot be capped by a control group"
-            if controller == FREEZER:
-                lack = "Jobs cannot be paused by a control group"
             remarks.append(
-                f"{lack} ({why}): run the volunteer as root, or with Delegate=yes in its systemd "
-                "unit."
+                f"{_lack(controller)} ({why}): run the volunteer as root, or with Delegate=yes "
+                "in its systemd unit."
             )
     return tuple(found.values()), remarks
+
+
+def _lack(controller: str) -> str:
+    if controller == FREEZER:
+        return "Jobs cannot be paused by a control group"
+    if controller == ACCOUNT:
+        return "The processor time of a job cannot be counted by a control group"
+    return f"The {CAPS[controller]} of a job cannot be capped by a control group"
 
 
 def mounts() -> Iterator[Mount]:
@@ -92,7 +105,7 @@ def mounts() -> Iterator[Mount]:
                 controllers = (Path(point) / "cgroup.controllers").read_text().split()
             except OSError:
                 continue
-            yield Mount(2, shown, Path(point), frozenset({*controllers, FREEZER}))
+            yield Mount(2, shown, Path(point), frozenset({*controllers, *_ALWAYS}))
 
 
 def apply(path: Path, hierarchy: Hierarchy, limits: Limits) -> None:
@@ -108,9 +121,26 @@ def apply(path: Path, hierarchy: Hierarchy, limits: Limits) -> None:
     elif "memory" in hierarchy.controllers:
         settings["memory.limit_in_bytes"] = limits.memory
         settings["memory.memsw.limit_in_bytes"] = limits.memory
+    if "cpu" in hierarchy.controllers:
+        quota = round(limits.cores * _PERIOD) if limits.cores < (os.cpu_count() or 1) else None
+        if hierarchy.version == 2:
+            settings["cpu.max"] = f"{quota or 'max'} {_PERIOD}"
+        else:
+            settings |= {"cpu.cfs_period_us": _PERIOD, "cpu.cfs_quota_us": quota or -1}
     for name, value in settings.items():
         if "sw" not in name or (path / name).exists():  # a kernel may not count swap
             (path / name).write_text(str(value))
+
+
+def used(path: Path, version: int) -> float:
+    """The seconds of processor time that all in a group have used so far.
+
+    :raises OSError: it is not counted there.
+    """
+    if version == 1:
+        return int((path / "cpuacct.usage").read_text()) / 1e9
+    words = (path / "cpu.stat").read_text().split()
+    return int(words[words.index("usage_usec") + 1]) / 1e6
 
 
 def _homes(
@@ -160,7 +190,7 @@ def _try(home: Path, version: int, controller: str) -> None:
 
     :raises OSError: where that is not possible.
     """
-    passed_on = version == 2 and controller != FREEZER
+    passed_on = version == 2 and controller not in _ALWAYS
     if passed_on:
         _pass_on(home.parent, controller)
     home.mkdir(exist_ok=True)
@@ -170,6 +200,8 @@ def _try(home: Path, version: int, controller: str) -> None:
     trial.mkdir(exist_ok=True)
     try:
         apply(trial, Hierarchy(version, home, frozenset({controller})), Limits())
+        if controller == ACCOUNT:
+            used(trial, version)
         if controller == FREEZER:
             (trial / FREEZE[version][0]).write_text(FREEZE[version][2])
     finally:

@@ -90,10 +90,13 @@ class Exit:
     signal: int | None = None
     #: A fault of the host, not of the program: what could not be done.
     problem: str | None = None
-    #: ``wall``, ``memory`` or ``output`` where going over that limit ended it.
+    #: ``wall``, ``cpu``, ``memory`` or ``output`` where going over that limit ended it.
     limit: str | None = None
     #: Whether `IRun.kill` ended it.
     killed: bool = False
+    #: Where it ended by itself: what of ``disk``, ``inodes``, ``pids`` and ``/dev/shm`` was used
+    #: up, so that its own calls failed or were about to.
+    short: tuple[str, ...] = ()
 
 
 class ISourceInspector(Interface):

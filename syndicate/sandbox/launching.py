@@ -60,6 +60,8 @@ class End:
     data: bytes
     #: Whether the kernel killed something as the memory cap was hit.
     out_of_memory: bool
+    #: Whether it could not make one as the cap on their number was hit.
+    out_of_processes: bool = False
 
 
 class Launcher(ProcessProtocol):
@@ -147,7 +149,13 @@ class Launcher(ProcessProtocol):
             self._escalation.cancel()
         status = cast(ProcessTerminated, reason.value)
         data = bytes(self._heard)
-        end = End(status.exitCode, status.signal, data, self.group.out_of_memory())
+        end = End(
+            status.exitCode,
+            status.signal,
+            data,
+            self.group.out_of_memory(),
+            self.group.short_of_processes(),
+        )
         self._settle(end, _LOOKS)
 
     def _settle(self, end: End, looks: int) -> None:

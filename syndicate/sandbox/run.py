@@ -15,6 +15,7 @@ from syndicate.domain.job import Limits
 from syndicate.sandbox.cgroups import Group, OomWatch
 from syndicate.sandbox.interface import Exit, IRun, Output
 from syndicate.sandbox.launching import End, IHostReactor, Launcher
+from syndicate.sandbox.meter import Meter
 from syndicate.sandbox.orders import RunOrder
 from syndicate.sandbox.spares import Launchers, failure_of
 
@@ -47,6 +48,8 @@ class Run:
         self._kill_wanted = False
         self._wall: IDelayedCall | None = None
         self._memory: OomWatch | None = None
+        self._meter: Meter | None = None
+        self._short: list[str] = []
         self._problem: list[str] = []
         self._said: Exit | None = None
         self._exit: Exit | None = None
@@ -64,6 +67,12 @@ class Run:
             launcher.terminate()
             raise SandboxFailed(f"The job's limits cannot be set: {error}.") from error
         self._launcher = launcher
+        self._meter = Meter(
+            self._reactor,
+            launcher.group.processor_time,
+            self._limits.cpu,
+            lambda: self.overstep("cpu"),
+        )
         launcher.give(order, self)
 
     @property
@@ -147,6 +156,8 @@ class Run:
     def reported(self, words: list[str]) -> None:
         if words[0] == "executed":
             self._has_begun()
+        elif words[0] == "short":
+            self._short += words[1:]
         elif words[0] == "ended":
             number = int(words[2])
             self._said = Exit(code=number) if words[1] == "code" else Exit(signal=number)
@@ -174,6 +185,8 @@ class Run:
             self._wall.cancel()
         if self._memory:
             self._memory.close()
+        if self._meter:
+            self._meter.close()
         if end.out_of_memory and self._limit is None:
             self._limit = "memory"
         self._exit = self._how(end)
@@ -196,7 +209,10 @@ class Run:
             how = Exit(signal=end.signal)
         else:
             how = Exit(problem=str(failure_of(self._problem, end)))
-        return Exit(how.code, how.signal, how.problem, self._limit, killed)
+        if killed or self._limit or how.problem or how.code == 0:
+            return Exit(how.code, how.signal, how.problem, self._limit, killed)
+        short = [*self._short, *(["pids"] if end.out_of_processes else [])]
+        return Exit(how.code, how.signal, short=tuple(short))
 
     def _not_executed(self, end: End) -> SandboxFailed:
         if self._kill_wanted:

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from syndicate.domain.errors import InvalidSource, SandboxFailed, StorageFull, Unavailable
+from syndicate.domain.job import Limits
 from syndicate.sandbox.cgroups import ControlGroups
 from syndicate.sandbox.confine.channel import CHANNEL
 from syndicate.sandbox.launching import End, IHostReactor, Launcher
@@ -96,16 +97,21 @@ class Launchers:
         if self._refill and self._refill.active():
             self._refill.reset(SHORT_PAUSE)
 
-    def perform(self, order: Order, seconds: float = 600.0) -> Deferred[Done]:
+    def perform(
+        self, order: Order, seconds: float = 600.0, limits: Limits | None = None
+    ) -> Deferred[Done]:
         """Send a launcher on an errand that ends with a result.
 
         :param seconds: how long it may take.
+        :param limits: of what it may use, where a job could make it use much.
         :raises InvalidSource: what it had to read breaks the rules.
         :raises StorageFull: there was no room for what it had to write.
         :raises SandboxFailed: it could not do it.
         """
         errand = _Result(seconds)
         launcher = self.take()
+        if limits is not None:
+            launcher.group.set(limits)
         launcher.give(order, errand)
         deadline = self._reactor.callLater(seconds, self._give_up, launcher, errand)
 

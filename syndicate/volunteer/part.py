@@ -391,6 +391,7 @@ def _report(
         problem=problem,
         log_bytes=log_bytes,
         outputs=outputs,
+        short=ended.short,
     )
 
 

@@ -151,6 +151,8 @@ class EndReport:
     log_bytes: int = 0
     #: Digest of the tarball of outputs.
     outputs: str | None = None
+    #: Names of the limits that it had used up when it ended by itself.
+    short: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -78,6 +78,7 @@ def job(number: int, **changes: Any) -> Record:
         "source": {"sha256": "ab" * 32, "size": 10},
         "client": None,
         "limits": {
+            "cpu": 86400.0,
             "wall": 3600.0,
             "memory": 1 << 30,
             "pids": 512,

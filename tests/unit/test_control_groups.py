@@ -30,6 +30,45 @@ def test_the_caps_of_the_first_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "cores", "wanted"),
+    [
+        (1, 0.25, {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "25000"}),
+        (1, 1e6, {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "-1"}),
+        (2, 0.25, {"cpu.max": "25000 100000"}),
+        (2, 1e6, {"cpu.max": "max 100000"}),
+    ],
+)
+def test_the_share_of_the_cores(
+    tmp_path: Path, version: int, cores: float, wanted: dict[str, str]
+) -> None:
+    apply(tmp_path, Hierarchy(version, tmp_path, frozenset({"cpu"})), Limits(cores=cores))
+    assert settings(tmp_path) == wanted
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "text"),
+    [
+        (1, "cpuacct.usage", "2500000000\n"),
+        (2, "cpu.stat", "usage_usec 2500000\nuser_usec 2000000\nsystem_usec 500000\n"),
+    ],
+)
+def test_processor_time_is_read_in_seconds(
+    tmp_path: Path, version: int, name: str, text: str
+) -> None:
+    group = Group({tmp_path: Hierarchy(version, tmp_path.parent, frozenset({"cpuacct"}))})
+    assert group.processor_time() is None
+    (tmp_path / name).write_text(text)
+    assert group.processor_time() == 2.5
+
+
+def test_a_cap_on_processes_that_was_hit_is_seen(tmp_path: Path) -> None:
+    group = Group({tmp_path: Hierarchy(1, tmp_path.parent, BOTH)})
+    assert not group.short_of_processes()
+    (tmp_path / "pids.events").write_text("max 3\n")
+    assert group.short_of_processes()
+
+
+@pytest.mark.parametrize(
     ("version", "name", "value"),
     [(2, "memory.swap.max", "0"), (1, "memory.memsw.limit_in_bytes", "100")],
 )
@@ -92,7 +131,7 @@ def test_a_missing_controller_is_remarked_on_with_what_to_do(
     monkeypatch.setattr("syndicate.sandbox.hierarchies.mounts", lambda: iter(()))
     hierarchies, remarks = find("syndicate-nobody")
     assert hierarchies == ()
-    assert len(remarks) == 3
+    assert len(remarks) == 5
     assert all("Delegate=yes" in remark for remark in remarks)
 
 

@@ -113,7 +113,8 @@ def test_the_page_on_job_files_gives_the_true_limits() -> None:
     assert given is not None
     rows = re.findall(r'(?m)^ +(\w+) = "?(\w+)"? +# "?(\w+)"?: ', given[1])
     read = {"wall": parse_span, "memory": parse_size, "output": parse_size, "disk": parse_size}
-    assert {name: read.get(name, int)(default) for name, _, default in rows} == attrs.asdict(
+    read["cpu"] = parse_span
+    assert {name: read.get(name, float)(default) for name, _, default in rows} == attrs.asdict(
         Limits()
     )
 
@@ -243,6 +244,6 @@ def test_the_page_on_the_sandbox_has_the_rules_of_sources() -> None:
     assert f"{rules.members:,} files".replace(",", " ") in text
     assert f"more than {rules.name} bytes" in text
     assert f"more than {rules.depth} deep" in text
-    assert f"unpack to more than {say_size(rules.unpacked)}" in text
+    assert f"``[maxima]``: {say_size(config.Maxima().unpacked)} unless" in text
     for device in root._DEVICES:
         assert f"``{device}``" in text

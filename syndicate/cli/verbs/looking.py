@@ -147,8 +147,9 @@ def _describe(job: dict[str, Any]) -> None:
             "finished": job["finished_at"] + (f", after {ran}" if ran else "")
             if job["finished_at"]
             else None,
-            "limits": f"{say_span(limits['wall'])}, memory {say_size(limits['memory'])},"
-            f" output {say_size(limits['output'])}, disk {say_size(limits['disk'])}",
+            "limits": f"{say_span(limits['wall'])}, processor {say_span(limits['cpu'])},"
+            f" memory {say_size(limits['memory'])}, output {say_size(limits['output'])},"
+            f" disk {say_size(limits['disk'])}",
             "outputs": " ".join(job["outputs"]),
         }
     )

@@ -23,12 +23,15 @@ left out, and options of submit and run go before it. `syndicate submit DIR` use
   arch   = ["x86_64"]
 
   [limits]                          # of each machine
-  wall   = "10m"                    # over this, memory or output: the job is ended
+  wall   = "10m"                    # over this, cpu, memory or output: the job is ended
+  cpu    = "1h"                     # processor time, of all processes together
+  cores  = 2                        # kept busy at once; it is slowed down
   memory = "512M"
   output = "50M"
   pids   = 512                      # over these, the program's own calls fail
   files  = 1024
   disk   = "2G"
+  inodes = 100000                   # files and directories on it
 
   [env]                             # for make
   GOMAXPROCS = "2"

@@ -3,6 +3,7 @@
 ======================  ========================================================================
 ``init <pid>``          the first process of the new namespace, as the host numbers it
 ``executed``            the program has been executed
+``short <name> ...``    what the program had used up as it ended, if anything; comes before:
 ``ended code <n>``      the program itself has ended; likewise ``ended signal <n>``
 ``refused <sentence>``  the input breaks the rules
 ``failed <n> <text>``   the host could not do it; ``n`` is the errno or 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -85,31 +86,62 @@ class _Writer:
             self._write_padded(records)
         mtime = max(int(status.st_mtime), 0)
         self._write(_header(name[:100], status.st_size, status.st_mode & 0o777, mtime, b"0"))
-        left = status.st_size
-        while left and (data := os.read(file, min(left, _CHUNK))):
-            left -= len(data)
-            self._write(data)
-        self._write(bytes(left + -status.st_size % _BLOCK))
+        self._copy(file, status.st_size)
+        self._skip(-status.st_size % _BLOCK)
+
+    def _copy(self, file: int, size: int) -> None:
+        """Write just so much of a file, whose holes stay holes, as does what it lacks."""
+        at = 0
+        while at < size:
+            start, end = _next_data(file, at, size)
+            self._skip(start - at)
+            os.lseek(file, start, os.SEEK_SET)
+            while start < end and (data := os.read(file, min(end - start, _CHUNK))):
+                start += len(data)
+                self._write(data)
+            self._skip(end - start)
+            at = end
 
     def finish(self) -> int:
         """End the tarball; nothing at all is written if there was no file. Returns its size."""
         if self._written:
-            self._write(bytes(2 * _BLOCK))
+            self._skip(2 * _BLOCK)
+            os.ftruncate(self._target, self._written)
         return self._written
 
     def _write_padded(self, data: bytes) -> None:
         self._write(data + bytes(-len(data) % _BLOCK))
 
     def _write(self, data: bytes) -> None:
-        self._written += len(data)
+        self._count(len(data))
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._target, rest) :]
+
+    def _skip(self, length: int) -> None:
+        """Leave a hole, which reads as zeros."""
+        self._count(length)
+        os.lseek(self._target, length, os.SEEK_CUR)
+
+    def _count(self, length: int) -> None:
+        self._written += length
         if self._written > self._limit:
             raise Refused(
                 f"The outputs are more than {self._limit >> 20} MiB, the size of the machine's "
                 "disk (a file with holes counts in full): name fewer files in 'outputs'."
             )
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._target, rest) :]
+
+
+def _next_data(file: int, at: int, size: int) -> tuple[int, int]:
+    """Where the next part of a file begins that is no hole, and where it ends."""
+    try:
+        start = os.lseek(file, at, os.SEEK_DATA)
+        end = os.lseek(file, start, os.SEEK_HOLE)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # there is nothing but a hole
+            raise
+        return size, size
+    return min(start, size), min(end, size)
 
 
 def _record(key: bytes, value: bytes) -> bytes:

@@ -21,8 +21,8 @@ _DEVICE_LINKS = (
 )
 _MASKED = ("kcore", "kmsg", "keys", "sysrq-trigger", "timer_list")
 _READ_ONLY = ("sys", "irq", "bus", "fs")
-#: Size of ``/dev/shm``; it counts as the job's memory.
-_SHM = "64m"
+#: Size of ``/dev/shm``, and how many files it holds; both count as the job's memory.
+_SHM = "64m,nr_inodes=10000"
 
 
 def enter(place: Place, identity: Identity) -> None:

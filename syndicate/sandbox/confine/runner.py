@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from syndicate.sandbox.orders import CollectOrder, RunOrder
 
+#: Bytes left on a disk that is full: what a file system keeps from its users varies by a little.
+_NO_ROOM = 128 << 10
 #: Exit code of a launcher that could not set up the place: the fault of the host.
 SETUP_FAILED = 125
 #: Exit code when the program could not be executed.
@@ -136,11 +138,30 @@ def _run_program(order: RunOrder) -> int:
             break
         if ended == program:
             status = how
+            if short := _used_up():
+                channel.say("short", *short)
             if os.WIFSIGNALED(how):
                 channel.say("ended", "signal", os.WTERMSIG(how))
             else:
                 channel.say("ended", "code", os.WEXITSTATUS(how))
     return status or 0
+
+
+def _used_up() -> list[str]:
+    """What of the machine's disk and memory for files has no room left."""
+    found = []
+    disk = os.statvfs("/")  # of an overlay that is what its upper layer has
+    if disk.f_bavail * disk.f_frsize < _NO_ROOM:
+        found.append("disk")
+    if disk.f_files and not disk.f_ffree:
+        found.append("inodes")
+    try:
+        memory = os.statvfs("/dev/shm")
+    except OSError:  # the job has moved things about
+        return found
+    if memory.f_blocks and not (memory.f_bavail and memory.f_ffree):
+        found.append("/dev/shm")
+    return found
 
 
 def _execute(order: RunOrder, told: int) -> NoReturn:
