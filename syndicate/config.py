@@ -17,6 +17,7 @@ from syndicate.domain.quantities import parse_size, parse_span
 
 WIRE_PORT = 7070
 API_PORT = 7080
+CONSOLE_PORT = 7022
 
 
 def _whole(value: object) -> int:
@@ -162,6 +163,25 @@ class Clients:
 
 
 @attrs.frozen
+class ConsoleConfig:
+    """``[console]``: the SSH console; there is none where nobody may log in."""
+
+    port: int = _key(_port, default=CONSOLE_PORT)
+    address: str = _key(_text, default="127.0.0.1")
+    operators: tuple[str, ...] = _key(_texts, default=())
+    viewers: tuple[str, ...] = _key(_texts, default=())
+    #: Holds ``<user>.keys``; ``console/keys`` below the state directory when not set.
+    keys: Path | None = _key(_path, default=None)
+
+
+@attrs.frozen
+class VolunteerConsole(ConsoleConfig):
+    """``[console]`` of a volunteer: none unless a port is set."""
+
+    port: int = _key(_port, default=0)
+
+
+@attrs.frozen
 class AuditConfig:
     """``[audit]``: how much of the audit log is kept; each of its three streams has as much."""
 
@@ -199,6 +219,7 @@ class ManagerConfig:
     audit: AuditConfig = AuditConfig()
     history: HistoryConfig = HistoryConfig()
     storage: Storage = Storage()
+    console: ConsoleConfig = ConsoleConfig()
 
 
 @attrs.frozen
@@ -250,6 +271,7 @@ class VolunteerConfig:
     volunteer: Registration
     sandbox: SandboxConfig = SandboxConfig()
     cache: Cache = Cache()
+    console: VolunteerConsole = VolunteerConsole()
 
 
 def load_manager(path: Path) -> ManagerConfig:
@@ -268,6 +290,7 @@ def load_manager(path: Path) -> ManagerConfig:
         "audit": _section(AuditConfig, table, "audit", problems),
         "history": _section(HistoryConfig, table, "history", problems),
         "storage": _section(Storage, table, "storage", problems),
+        "console": _section(ConsoleConfig, table, "console", problems),
     }
     _finish(path, table, sections, problems)
     return ManagerConfig(**sections)
@@ -284,6 +307,7 @@ def load_volunteer(path: Path) -> VolunteerConfig:
         "volunteer": _section(Registration, table, "volunteer", problems),
         "sandbox": _section(SandboxConfig, table, "sandbox", problems),
         "cache": _section(Cache, table, "cache", problems),
+        "console": _section(VolunteerConsole, table, "console", problems),
     }
     _finish(path, table, sections, problems)
     return VolunteerConfig(**sections)

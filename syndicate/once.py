@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -19,6 +20,11 @@ class Once(Generic[T]):
         self._followers: list[Deferred[T]] = []
         self._doing = Deferred.fromCoroutine(doing)
         self._doing.addBoth(self._done)
+
+    @property
+    def result(self) -> T | None:
+        """What the step gave; None while it goes on, or if it failed."""
+        return None if not self.over or isinstance(self._result, Failure) else self._result
 
     def follow(self) -> Deferred[T]:
         """Fires with the result, or fails with the failure, of the step."""

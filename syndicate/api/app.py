@@ -32,7 +32,14 @@ from syndicate.api.lookup import Lookup
 from syndicate.api.transfers import Transfers
 from syndicate.api.trust import TrustRoutes
 from syndicate.api.volunteers import Volunteers
-from syndicate.domain.errors import Forbidden, Internal, Invalid, SyndicateError, Unauthorized
+from syndicate.domain.errors import (
+    Forbidden,
+    Internal,
+    Invalid,
+    NotFound,
+    SyndicateError,
+    Unauthorized,
+)
 from syndicate.domain.job import JobState
 from syndicate.domain.spec import read_spec
 from syndicate.manager.service import Manager, User
@@ -139,6 +146,14 @@ class Api:
             )
         }
 
+    async def console(self, request: Request, user: User) -> Any:
+        """``GET /v1/console``."""
+        found = self._manager.site.console
+        if not found:
+            raise NotFound("This manager has no console; see doc/console.rst on how to get one.")
+        port, key, fingerprint = found
+        return {"port": port, "host_key": key, "fingerprint": fingerprint}
+
     async def files(self, request: Request, user: User, name: str) -> Any:
         """``GET /v1/jobs/<n>/files``."""
         job = await self._lookup.job(name)
@@ -179,6 +194,7 @@ class Api:
             ("GET", "/v1/certificates", trust.certificates),
             ("POST", "/v1/certificates/<volunteer>/revoke", trust.revoke_certificate),
             ("GET", "/v1/audit", self.auditing.entries),
+            ("GET", "/v1/console", self.console),
         ]
         for method, path, handler in routes:
             self._route(app, method, path, handler, self._access.user)

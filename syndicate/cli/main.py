@@ -37,6 +37,7 @@ _VERBS = {
     "token": "trusting:token",
     "certificate": "trusting:certificate",
     "audit": "auditing:audit",
+    "console": "visiting:console",
     "config": "site:config",
     "completion": "site:completion",
     "version": "site:version",

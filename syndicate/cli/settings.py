@@ -25,9 +25,10 @@ _VARIABLES = {
     "token": "SYNDICATE_TOKEN",
     "token_file": "SYNDICATE_TOKEN_FILE",
     "authority": "SYNDICATE_AUTHORITY",
+    "console_key": "SYNDICATE_CONSOLE_KEY",
     "output": "SYNDICATE_OUTPUT",
 }
-_FILE_KEYS = ("url", "token_file", "authority", "output")
+_FILE_KEYS = ("url", "token_file", "authority", "console_key", "output")
 
 _NO_CLUSTER = """No cluster is known. Do one of these:
   - bring one up on this machine:    syndicate lab up
@@ -74,6 +75,12 @@ class Settings:
     def authority(self) -> str | None:
         """The certificate that the manager's must be signed with."""
         found = self._credential("authority")
+        return found[0] if found else None
+
+    @property
+    def console_key(self) -> str | None:
+        """The file with the SSH key for the manager's console."""
+        found = self._credential("console_key")
         return found[0] if found else None
 
     def token(self) -> str:
@@ -151,7 +158,7 @@ def _read(path: Path) -> Layer:
     if problems:
         listed = "\n  ".join(problems)
         raise Invalid(f"The configuration {path} has mistakes:\n  {listed}", problems=problems)
-    for key in ("token_file", "authority"):
+    for key in ("token_file", "authority", "console_key"):
         if key in found:
             found[key] = str(path.absolute().parent / Path(found[key]).expanduser())
     return Layer(str(path), found)
@@ -188,4 +195,5 @@ def _running_lab() -> Layer | None:
 def _layer_of(description: Description) -> Layer:
     keys = ("url", "authority", "token_file")
     values = {key: str(getattr(description, key)) for key in keys}
+    values["console_key"] = str(Path(description.token_file).with_name("console"))
     return Layer(f"the lab {description.name!r}", values)

@@ -3,8 +3,8 @@
 The layout of a lab's directory::
 
     lab.json                 what the lab says of itself
-    client/                  authority and token, for the one who brought the lab up
-    manager/manager.toml     log, output, and state/ with authority/ and tokens/
+    client/                  authority, token and the console's key, for the one who brought it up
+    manager/manager.toml     log, output, keys/, and state/ with authority/ and tokens/
     v1/volunteer.toml        authority.pem, join, log, output, and state/
     skeletons/               what the roots of all volunteers' jobs begin with
 """
@@ -19,6 +19,9 @@ from syndicate.lab.state import Description, Host, write_private
 
 WIRE_PORT = 7070
 API_PORT = 7080
+
+#: Who the one is who has brought the lab up, to its manager.
+OPERATOR = "operator"
 
 
 def client_files(directory: Path) -> tuple[Path, Path]:
@@ -45,7 +48,8 @@ def furnish(directory: Path, description: Description) -> None:
     authority, token = client_files(directory)
     adopt(authority.parent, directory)
     write_private(authority, certificate)
-    write_private(token, _secret(state / "tokens/staff"))
+    write_private(token, _secret(state / "tokens/operator"))
+    _let_into_console(authority.parent, directory)
     join = _secret(state / "tokens/join")
     _write_manager(directory, description, manager)
     for host in description.volunteers:
@@ -72,10 +76,35 @@ def _write_manager(directory: Path, description: Description, host: Host) -> Non
                 "wire_port": WIRE_PORT,
                 "api_port": API_PORT,
                 "names": [host.address],
-            }
+            },
+            "console": {
+                "address": host.address,
+                "operators": [OPERATOR],
+                "keys": str(_console_keys(directory)),
+            },
         }
     )
     write_private(path, text)
+
+
+def _console_keys(directory: Path) -> Path:
+    return directory / "manager/keys"
+
+
+def _let_into_console(client: Path, directory: Path) -> None:
+    """Make a key for the one who brought the lab up, and let it in."""
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    keys = _console_keys(directory)
+    if (client / "console").exists() and keys.exists():
+        return
+    made = Ed25519PrivateKey.generate()
+    private = made.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
+    public = made.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+    keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(client / "console", private.decode("ascii"))
+    write_private(keys / f"{OPERATOR}.keys", public.decode("ascii") + "\n")
 
 
 def _write_volunteer(

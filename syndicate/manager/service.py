@@ -108,6 +108,8 @@ class Site:
     queued_per_user: int = 1000
     #: How much of the past is held in memory.
     keep: Keep = Keep()
+    #: Port, public host key and its fingerprint of the SSH console; empty if there is none.
+    console: tuple[int, str, str] | tuple[()] = ()
 
 
 @attrs.frozen

@@ -35,6 +35,7 @@ class NoGuard:
     _facts: NetworkFacts
     _clock: IReactorTime
     _dismiss: Callable[[], None]
+    links: Links = _NOTHING
 
     def apply(self, links: Links) -> Deferred[float]:
         if links != _NOTHING:
@@ -79,6 +80,11 @@ class NftGuard:
     def __attrs_post_init__(self) -> None:
         self._delayer = self._tools.delayer(self._table)
         self._tools.nft.run(rules.table(self._table, self._ours))
+
+    @property
+    def links(self) -> Links:
+        """See `IGuard.links`."""
+        return self._links
 
     def apply(self, links: Links) -> Deferred[float]:
         return Deferred.fromCoroutine(self._in_turn(self._apply, links))

@@ -76,6 +76,8 @@ class INetworkFaults(Interface):
 class IGuard(Interface):
     """Over one machine's packets."""
 
+    links = Attribute("What they meet now (`syndicate.domain.fault.Links`).")
+
     def apply(links: Links) -> Deferred[float]:
         """Make the packets meet just this, in one step; fires once it is in force.
 

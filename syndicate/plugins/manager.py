@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.application.internet import StreamServerEndpointService
@@ -31,12 +32,16 @@ from syndicate.manager.fleet import Patience
 from syndicate.manager.history import Keep
 from syndicate.manager.service import Manager, Site
 from syndicate.plain import field_names
+from syndicate.plugins.console import make_console
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
 from syndicate.plugins.doors import DoorOverTls
 from syndicate.sandbox.inspector import LauncherInspector
 from syndicate.sandbox.interface import SourceRules
 from syndicate.store.sqlite import SqliteLeadership, SqliteStore
 from syndicate.wire.pb.server import DoorFactory
+
+if TYPE_CHECKING:
+    from syndicate.console.server import Console, MakeWords
 
 log = Logger()
 
@@ -89,7 +94,22 @@ def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
     async def prepare() -> None:
         await _take_client(manager, blobs, config.clients)
 
+    def words(console: Callable[[], Console]) -> MakeWords:
+        from syndicate.console.of_manager import manager_words
+
+        return manager_words(reactor, manager, console)
+
+    def add_console() -> None:
+        name = f"manager of {config.manager.cluster}"
+        found = make_console(reactor, name, config.console, state, manager.audit, words)
+        if found is not None:
+            manager.site = attrs.evolve(
+                manager.site, console=(config.console.port, *found[0].host_key)
+            )
+            daemon.before_close(found[1])
+
     async def serve() -> None:
+        add_console()
         access, trust = Access(manager), manager.trust
 
         def admit(transport: Any, name: str) -> None:

@@ -6,14 +6,16 @@ import functools
 import os
 import platform
 import socket
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import twisted
 from twisted.application.service import IService
 
 from syndicate import __version__
+from syndicate.audit.files import FileAudit
 from syndicate.blobs.files import FileBlobStore
 from syndicate.blobs.transfer import HttpsTransfer
 from syndicate.client.door import Door
@@ -26,6 +28,7 @@ from syndicate.domain.errors import Invalid
 from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import NetworkFacts
 from syndicate.network.nft import NftFaults
+from syndicate.plugins.console import make_console
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
 from syndicate.sandbox.chroot import ChrootSandbox
 from syndicate.sandbox.interface import SandboxFacts
@@ -33,6 +36,9 @@ from syndicate.volunteer.after_job import Command
 from syndicate.volunteer.service import Session, Volunteer
 from syndicate.wire.interface import IWorker
 from syndicate.wire.pb.client import ManagerDialler
+
+if TYPE_CHECKING:
+    from syndicate.console.server import Console, MakeWords
 
 #: Bytes of the largest source that a volunteer's cache takes.
 LARGEST_SOURCE = 64 << 30
@@ -95,9 +101,19 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
         after_job=_after_job(reactor, who),
     )
 
+    def words(console: Callable[[], Console]) -> MakeWords:
+        from syndicate.console.of_volunteer import volunteer_words
+
+        return volunteer_words(reactor, volunteer, console)
+
     async def serve() -> None:
-        """Nothing listens: the volunteer dials."""
+        """Nothing listens but the console, if one is asked for: the volunteer dials."""
         daemon.before_close(Renewal(reactor, enrolment, lambda: session.token))
+        audit = FileAudit(reactor, who.state / "audit")
+        name = f"volunteer {who.name}"
+        found = make_console(reactor, name, config.console, who.state, audit, words)
+        if found is not None:
+            daemon.before_close(found[1])
 
     daemon = Daemon(reactor, f"Volunteer {who.name}", volunteer, serve)
     return daemon

@@ -128,6 +128,11 @@ class PartInHand:
         """How often the target was started."""
         return self._count
 
+    @property
+    def watched(self) -> IGuard | None:
+        """What stands over its packets, if anything does."""
+        return None if self._guard is None else self._guard.result
+
     def prepare(self) -> Deferred[None]:
         """Fetch the source and unpack it."""
         if self._prepared is None:

@@ -66,6 +66,19 @@ class Session:
     token: str = ""
 
 
+@attrs.frozen
+class Inside:
+    """What a volunteer looks like from inside, for its console."""
+
+    part: PartInHand | None
+    facts: Facts | None
+    #: Why it can take no job; empty if it can.
+    unfit: str
+    linked: bool
+    boot: str
+    term: int
+
+
 @implementer(IWorker)
 @attrs.define(eq=False)
 class Volunteer(Service):
@@ -131,6 +144,12 @@ class Volunteer(Service):
         self._outbox.load()
         self._dialler = self._make_dialler(self)
         self._dialler.start()
+
+    def look(self) -> Inside:
+        """How it is now."""
+        linked = self._manager is not None
+        unfit = self._tidying.unfit
+        return Inside(self._part, self._known, unfit, linked, self._boot, self._outbox.term)
 
     def stopService(self) -> Deferred[None]:
         """Kill what runs, remove it, and hang up."""

@@ -1,0 +1,169 @@
+"""What a person types: evaluated for operators, taken as plain words for viewers.
+
+Both work on a terminal and without one (``ssh -T``, a pipe). Every line goes to the audit log
+before anything is done about it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import rlcompleter
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.conch.manhole import ManholeInterpreter
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from syndicate.console.words import OPERATOR, Visitor, Words, help_for, run_line, shown
+from syndicate.domain.errors import SyndicateError
+
+#: Writes text to the person; the second says whether it comes unasked, between two lines.
+Say = Callable[[str, bool], None]
+#: Records a line in the audit log.
+Typed = Callable[[str], None]
+
+_LAST_NAME = re.compile(r"[\w.]*$")
+
+BANNER = {
+    OPERATOR: (
+        "This is the Python of the running {daemon}: what takes long stops it, time.sleep too.\n"
+        "help() lists the words; do(coroutine) runs one; every line is recorded.\n"
+    ),
+    "viewer": "You may look at the {daemon}: 'help' lists the words; every line is recorded.\n",
+}
+
+
+class Interpreter(ManholeInterpreter):
+    """Python, where a coroutine is run as soon as it is shown."""
+
+    def displayhook(self, obj: Any) -> None:
+        """Show a value; run it if it is a coroutine."""
+        if inspect.iscoroutine(obj):
+            obj = Deferred.fromCoroutine(obj)
+        if not isinstance(obj, Deferred) or not hasattr(obj, "result"):
+            super().displayhook(obj)
+            return
+        self.locals["_"] = obj
+        obj.addCallbacks(lambda value: self._now(shown(value), value), self._failed_now)
+
+    def _now(self, text: str, value: Any) -> Any:
+        self.write(text)
+        return value
+
+    def _failed_now(self, failure: Failure) -> None:
+        # Shown is heard: it is not logged as unhandled besides.
+        self.write(f"Failed: {failure.getErrorMessage()}")
+
+    def showsyntaxerror(self, filename: str | None = None, **options: Any) -> None:
+        """Show what is wrong, and what to do instead of ``await``."""
+        super().showsyntaxerror(filename, **options)
+        if "await" in "".join(part.decode("utf-8", "replace") for part in self.buffer):
+            self.write("There is no await at the prompt; say do(…) to run a coroutine.\n")
+
+    def _cbDisplayDeferred(self, result: Any, k: int, obj: Any) -> Any:
+        if result is None:
+            self.write(f"Deferred #{k} is done.", True)
+        else:
+            self.write(f"Deferred #{k}:\n{shown(result)}", True)
+        del self._pendingDeferreds[id(obj)]
+        return result
+
+    def _ebDisplayDeferred(self, failure: Failure, k: int, obj: Any) -> None:
+        self.write(f"Deferred #{k} failed: {failure.getErrorMessage()}", True)
+        del self._pendingDeferreds[id(obj)]
+
+
+@attrs.define(eq=False)
+class PythonLines:
+    """An operator's lines."""
+
+    visitor: Visitor
+    words: Words
+    _say: Say
+    _typed: Typed
+    namespace: dict[str, Any] = attrs.field(init=False)
+    _interpreter: Any = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.namespace = {"__name__": "console", "__doc__": None, **self.words}
+        self._interpreter = Interpreter(self, self.namespace)
+
+    def push(self, line: bytes) -> bool:
+        """Take a line; tells whether more are needed to make sense of it."""
+        text = line.decode("utf-8", "replace")
+        self._typed(text)
+        return bool(self._interpreter.push(text.encode()))
+
+    def reset(self) -> None:
+        """Forget the lines that made no sense yet."""
+        self._interpreter.resetBuffer()
+
+    def complete(self, text: str) -> tuple[str, list[str]]:
+        """The last name of what was typed, and what it could become."""
+        found = _LAST_NAME.search(text)
+        name = found[0] if found else ""
+        completer = rlcompleter.Completer(self.namespace)
+        matches: list[str] = []
+        while name and (match := completer.complete(name, len(matches))) is not None:
+            # Words need no parentheses, and for the rest one has to know the arguments.
+            matches.append(match.rstrip("()"))
+        return name, matches
+
+    def addOutput(self, data: str, isAsync: bool | None = None) -> None:
+        """What the interpreter writes; named by its makers."""
+        self._say(data, bool(isAsync))
+
+
+@attrs.define(eq=False)
+class VerbLines:
+    """A viewer's lines: words of a fixed list, and never Python."""
+
+    visitor: Visitor
+    words: Words
+    _say: Say
+    _typed: Typed
+
+    def push(self, line: bytes) -> bool:
+        """Take a line; it never needs another one."""
+        text = line.decode("utf-8", "replace").strip()
+        if text:
+            self._typed(text)
+            self._answer(text)
+        return False
+
+    def _answer(self, text: str) -> None:
+        if text in ("exit", "quit"):
+            raise EOFError
+        try:
+            answer = run_line(self.words, self.visitor, text)
+        except SyndicateError as error:
+            self._say(f"{error}\n", False)
+            return
+        if isinstance(answer, Deferred):
+            answer.addCallbacks(
+                lambda value: self._say(f"{shown(value)}\n", True),
+                lambda failure: self._say(f"{failure.getErrorMessage()}\n", True),
+            )
+        else:
+            self._say(f"{shown(answer)}\n", False)
+
+    def reset(self) -> None:
+        """No line is kept."""
+
+    def complete(self, text: str) -> tuple[str, list[str]]:
+        """The word that was begun, and what it could become."""
+        mine = [word.name for word in help_for(self.words, self.visitor)]
+        return text, [name for name in mine if " " not in text and name.startswith(text)]
+
+
+Lines = PythonLines | VerbLines
+
+
+def lines_for(visitor: Visitor, words: Words, say: Say, typed: Typed) -> Lines:
+    """What takes a visitor's lines."""
+    if visitor.role == OPERATOR:
+        return PythonLines(visitor, words, say, typed)
+    return VerbLines(visitor, words, say, typed)
