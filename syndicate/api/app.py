@@ -126,11 +126,13 @@ class Api:
 
     async def jobs(self, request: Request, user: User) -> Any:
         """``GET /v1/jobs``."""
+        states, outcomes = states_of(request)
         listed = await self._lookup.listed(
-            states_of(request),
+            states,
             text_of(request, b"user"),
             int(number_of(request, b"below", 0.0)) or None,
             min(MOST_JOBS, int(number_of(request, b"limit", MOST_JOBS))),
+            outcomes,
         )
         return {"jobs": self._lookup.views(listed)}
 

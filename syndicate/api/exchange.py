@@ -9,7 +9,7 @@ from twisted.web.server import Request
 
 from syndicate.blobs.serve import Gathered
 from syndicate.domain.errors import Invalid, SyndicateError, TooManyLogins
-from syndicate.domain.job import JobState
+from syndicate.domain.job import JobState, Outcome
 
 #: Longest body of a request that is not a blob, in bytes.
 BODY_CAP = 1 << 20
@@ -67,21 +67,28 @@ def text_of(request: Request, name: bytes) -> str | None:
     return values[0].decode("utf-8", "replace") if values and values[0] else None
 
 
-def states_of(request: Request) -> frozenset[JobState]:
+def states_of(request: Request) -> tuple[frozenset[JobState], frozenset[Outcome]]:
     """The states that jobs are asked for in: those in ``state``, all with ``all``, else those of
-    jobs that are not finished.
+    jobs that are not finished; and the outcomes in ``state``.
 
     :raises Invalid: there is no such state.
     """
     if states := text_of(request, b"state"):
         known = {state.value: state for state in JobState}
-        wanted = set(states.split(","))
-        if not wanted <= known.keys():
-            odd = ", ".join(sorted(wanted - known.keys()))
-            raise Invalid(f"No job can be {odd}; states are {', '.join(sorted(known))}.")
-        return frozenset(known[state] for state in wanted)
+        endings = {outcome.value: outcome for outcome in Outcome}
+        wanted = {state.strip().replace("-", " ") for state in states.split(",")}
+        if odd := wanted - known.keys() - endings.keys():
+            raise Invalid(
+                f"No job can be {', '.join(sorted(odd))}; states are {', '.join(known)}, and of"
+                f" finished jobs {', '.join(endings)}."
+            )
+        return (
+            frozenset(state for word, state in known.items() if word in wanted),
+            frozenset(outcome for word, outcome in endings.items() if word in wanted),
+        )
     everything = frozenset(JobState)
-    return everything if flag_of(request, b"all") else everything - {JobState.FINISHED}
+    shown = everything if flag_of(request, b"all") else everything - {JobState.FINISHED}
+    return shown, frozenset()
 
 
 def flag_of(request: Request, name: bytes) -> bool:

@@ -37,12 +37,14 @@ def _told(entry: Row) -> str:
 JOBS = Listing(
     columns=(
         Column("JOB", lambda job: str(job["job"]), right=True),
-        Column("NAME", lambda job: job["name"]),
-        Column("USER", lambda job: job["user"]),
+        Column("NAME", lambda job: job["name"], most=24),
+        Column("USER", lambda job: job["user"], spare=3, most=16),
         Column("STATE", _state),
         Column("MACHINES", lambda job: str(job["machines_wanted"]), right=True),
-        Column("PLACE", lambda job: "" if job["position"] is None else str(job["position"])),
-        Column("AGE", lambda job: ago(job["submitted_at"])),
+        Column(
+            "PLACE", lambda job: "" if job["position"] is None else str(job["position"]), spare=2
+        ),
+        Column("AGE", lambda job: ago(job["submitted_at"]), spare=1),
         Column("RAN", lasted),
         Column("ATTEMPT", lambda job: str(job["attempt"]), wide=True, right=True),
         Column("SOURCE", lambda job: job["source"]["sha256"][:12], wide=True),
@@ -59,12 +61,12 @@ JOBS = Listing(
 MACHINES = Listing(
     columns=(
         Column("MACHINE", lambda machine: machine["machine"]),
-        Column("VOLUNTEER", lambda machine: machine["volunteer"]),
-        Column("ADDRESS", lambda machine: machine["address"]),
+        Column("VOLUNTEER", lambda machine: machine["volunteer"], most=24),
+        Column("ADDRESS", lambda machine: machine["address"], spare=1),
         Column("STATE", lambda machine: machine["state"]),
         Column("EXIT", ended_how),
-        Column("LOG", lambda machine: say_size(machine["log_bytes"]), right=True),
-        Column("OUTPUTS", lambda machine: "yes" if machine["outputs"] else ""),
+        Column("LOG", lambda machine: say_size(machine["log_bytes"]), right=True, spare=2),
+        Column("OUTPUTS", lambda machine: "yes" if machine["outputs"] else "", spare=3),
         Column("", lambda machine: machine["reason"], wrap=True),
     ),
     csv=(
@@ -81,10 +83,10 @@ VOLUNTEERS = Listing(
         Column("STATE", lambda volunteer: volunteer["state"]),
         Column("JOB", lambda volunteer: "" if volunteer["job"] is None else str(volunteer["job"])),
         Column("ADDRESS", lambda volunteer: volunteer["address"]),
-        Column("CORES", lambda volunteer: str(volunteer["cores"]), right=True),
-        Column("MEMORY", lambda volunteer: say_size(volunteer["memory"]), right=True),
-        Column("ARCH", lambda volunteer: volunteer["arch"]),
-        Column("SANDBOX", lambda volunteer: volunteer["sandbox"]),
+        Column("CORES", lambda volunteer: str(volunteer["cores"]), right=True, spare=2),
+        Column("MEMORY", lambda volunteer: say_size(volunteer["memory"]), right=True, spare=3),
+        Column("ARCH", lambda volunteer: volunteer["arch"], spare=5),
+        Column("SANDBOX", lambda volunteer: volunteer["sandbox"], spare=4),
         Column("HEARD", lambda volunteer: ago(volunteer["heard_at"]), right=True),
         Column("KERNEL", lambda volunteer: volunteer["kernel"], wide=True),
         Column("ENFORCED", lambda volunteer: " ".join(volunteer["enforced"]), wide=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FORMATS = ("table", "wide", "json", "jsonl", "csv", "id")
+
+#: Characters that a column of sentences should have.
+SENTENCE = 26
 
 Row = Mapping[str, Any]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -56,6 +60,10 @@ class Column(NamedTuple):
     right: bool = False
     #: Whether it may be broken into several lines.
     wrap: bool = False
+    #: How dispensable it is where a terminal is narrow; 0 is not at all.
+    spare: int = 0
+    #: Characters that are shown of it at the most, where it has to fit a terminal.
+    most: int | None = None
 
 
 class Listing(NamedTuple):
@@ -163,10 +171,14 @@ def make_table(columns: Sequence[Column], rows: Iterable[Row], *, fitted: bool) 
     from rich.table import Table
     from rich.text import Text
 
+    rows = list(rows)
+    if fitted:
+        columns = _fitting(columns, rows, shutil.get_terminal_size().columns)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         table.add_column(
             column.title,
+            max_width=column.most if fitted else None,
             justify="right" if column.right else "left",
             no_wrap=not (fitted and column.wrap),
             overflow="fold" if column.wrap else "ellipsis",
@@ -175,6 +187,26 @@ def make_table(columns: Sequence[Column], rows: Iterable[Row], *, fitted: bool) 
         texts = [visible(column.text(row)) for column in columns]
         table.add_row(*(Text(text, style=STYLES.get(text, "")) for text in texts))
     return table
+
+
+def _fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Sequence[Column]:
+    """Those columns that leave room for what is said in sentences."""
+    telling = [column for column in columns if column.wrap]
+    if not any(column.text(row) for column in telling for row in rows):
+        return columns
+    kept = list(columns)
+
+    def room() -> int:
+        taken = 0
+        for column in kept:
+            if not column.wrap:
+                longest = max(len(column.text(row)) for row in rows)
+                taken += max(len(column.title), min(longest, column.most or longest)) + 2
+        return width - taken
+
+    while room() < SENTENCE and any(column.spare for column in kept):
+        kept.remove(max(kept, key=lambda column: column.spare))
+    return kept
 
 
 def write_facts(facts: Mapping[str, str | None]) -> None:

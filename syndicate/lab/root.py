@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ def become_root(arguments: Sequence[str], say: Callable[[str], None]) -> None:
     if sudo is None:
         raise Forbidden(
             "A lab needs root, for network namespaces and chroots, and there is no sudo."
-            " Run the command as root: su -c 'syndicate lab up'"
+            f" Run the command as root: su -c {shlex.quote(shlex.join(['syndicate', *arguments]))}"
         )
     say("A lab needs root; asking sudo.")
     # Its files stay where the user's own commands look for them.

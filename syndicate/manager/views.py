@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,11 +21,15 @@ def timestamp(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def job_view(job: Job, position: int | None, reason: str) -> dict[str, Any]:
+def job_view(
+    job: Job, position: int | None, reason: str, logged: Callable[[Machine], int]
+) -> dict[str, Any]:
     """A job.
 
     :param position: its place in the queue, from 1; None when it does not wait.
     :param reason: why it waits, runs or ended so.
+    :param logged: how many bytes of a machine's log have come so far; its record has the number
+        only when it has ended.
     """
     spec = job.spec
     return {
@@ -53,11 +58,11 @@ def job_view(job: Job, position: int | None, reason: str) -> dict[str, Any]:
         "env": dict(spec.env),
         "linger": spec.linger,
         "events": job.events,
-        "machines": [_machine_view(machine) for machine in job.machines],
+        "machines": [_machine_view(machine, logged) for machine in job.machines],
     }
 
 
-def _machine_view(machine: Machine) -> dict[str, Any]:
+def _machine_view(machine: Machine, logged: Callable[[Machine], int]) -> dict[str, Any]:
     return {
         "machine": machine.name,
         "role": machine.role.value,
@@ -70,7 +75,7 @@ def _machine_view(machine: Machine) -> dict[str, Any]:
         "reason": machine.reason,
         "result": None if machine.result is None else attrs.asdict(machine.result),
         "revoked": machine.revoked,
-        "log_bytes": machine.log_bytes,
+        "log_bytes": machine.log_bytes or logged(machine),
         "outputs": machine.outputs,
     }
 

@@ -290,6 +290,46 @@ async def test_lists_show_what_is_asked_for(make_door: Make) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_jobs_are_asked_for_by_how_they_ended(make_door: Make) -> None:
+    door = make_door()
+    for _ in range(2):
+        await door.submit()
+        await door.ask("GET", "/v1/jobs/latest/wait?timeout=20")
+    await door.submit(machines=9)
+    await door.ask("POST", "/v1/jobs/3/cancel")
+
+    async def numbers(state: str) -> list[int]:
+        code, told = await door.ask("GET", f"/v1/jobs?state={state}")
+        assert code == 200
+        return [job["job"] for job in told["jobs"]]
+
+    assert await numbers("passed") == [1, 2]
+    assert await numbers("cancelled") == [3]
+    assert await numbers("passed,cancelled") == [1, 2, 3]
+    assert await numbers("timed-out") == []
+    assert await numbers("running,cancelled") == [3]
+    code, told = await door.ask("GET", "/v1/jobs?state=cancled")
+    assert code == 400
+    assert "cancled" in told["error"]["message"]
+    assert "cancelled" in told["error"]["message"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_size_of_a_log_is_told_while_it_grows(make_door: Make) -> None:
+    door = make_door(behaviour=forever)
+    await door.submit()
+    await door.ask("GET", "/v1/jobs/1/wait?until=running&timeout=20")
+    for _ in range(200):
+        _, told = await door.ask("GET", "/v1/jobs/1")
+        if told["job"]["machines"][0]["log_bytes"]:
+            break
+    assert told["job"]["state"] == "running"
+    assert told["job"]["machines"][0]["log_bytes"] >= len("I run\n")
+    await door.ask("POST", "/v1/jobs/1/cancel")
+    await door.ask("GET", "/v1/jobs/1/wait?timeout=20")
+
+
+@pytest_twisted.ensureDeferred
 async def test_only_its_owner_cancels_a_job_and_only_once(make_door: Make) -> None:
     door = make_door(1, forever)
     await door.submit()

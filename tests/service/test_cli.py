@@ -307,6 +307,11 @@ def test_the_cluster_is_shown(syndicate: Commands, manager: FakeManager) -> None
     assert "cluster     fake (Syndicate 0.1.0)" in shown
     assert manager.url in shown
     assert json.loads(syndicate("status", "-o", "json").out)["you"]["user"] == "ann"
+    assert json.loads(syndicate("status", "-o", "jsonl").out)["you"]["user"] == "ann"
+    assert syndicate("status", "-o", "jsonl").out.count("\n") == 1
+    assert syndicate("status", "-o", "id").out == "fake\n"
+    (row,) = csv.DictReader(io.StringIO(syndicate("status", "-o", "csv").out))
+    assert (row["cluster"], row["you_user"]) == ("fake", "ann")
 
 
 def test_why_names_what_each_volunteer_lacks(syndicate: Commands, manager: FakeManager) -> None:
@@ -488,10 +493,12 @@ def test_ctrl_c_twice_cancels_a_job_that_is_run(
 # -- on a terminal
 
 
-def on_terminal(*words: str, variables: dict[str, str] | None = None) -> tuple[int, str]:
+def on_terminal(
+    *words: str, variables: dict[str, str] | None = None, columns: int = 100
+) -> tuple[int, str]:
     """Run a command with a terminal for all it says; gives its exit code and what was shown."""
     ours, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", **(variables or {})}
     argv = [sys.executable, "-m", "syndicate.cli", *words]
     with subprocess.Popen(argv, stdin=its, stdout=its, stderr=its, env=environment) as process:
@@ -542,6 +549,32 @@ def test_a_table_fits_the_terminal(manager: FakeManager) -> None:
     lines = plain(shown).splitlines()
     assert max(map(len, lines)) <= 100
     assert "".join(lines).count("very") == 40
+
+
+def test_a_narrow_terminal_has_room_for_why_whatever_the_names(manager: FakeManager) -> None:
+    manager.jobs[1] = job(
+        1,
+        name="a-very-long-name-for-a-job-that-somebody-made-up",
+        user="somebody-from-elsewhere",
+        reason="Waits for two more volunteers than there are.",
+        position=1,
+    )
+    _, shown = on_terminal("queue", columns=80)
+    lines = plain(shown).splitlines()
+    assert max(map(len, lines)) <= 80
+    told = [line[lines[0].index("WHY") :].strip() for line in lines[1:]]
+    assert " ".join(told).strip() == "Waits for two more volunteers than there are."
+    assert len(told) <= 3
+    assert "a-very-long-name" in lines[1]
+    assert "queued" in lines[1]
+
+
+def test_a_narrow_terminal_shows_every_column_when_there_is_nothing_to_say(
+    manager: FakeManager,
+) -> None:
+    manager.volunteers = [volunteer("v1")]
+    _, shown = on_terminal("volunteers", columns=90)
+    assert "SANDBOX" in plain(shown)
 
 
 def test_cancelling_on_a_terminal_asks(manager: FakeManager) -> None:

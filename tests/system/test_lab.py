@@ -420,6 +420,7 @@ def test_who_is_not_root_and_has_no_sudo_is_told_what_to_do(open_directory: Path
     ended = lab_up_as_nobody(open_directory)
     assert (ended.returncode, ended.stdout) == (4, "")
     assert "A lab needs root" in ended.stderr
+    assert "su -c 'syndicate lab up -n 2'" in ended.stderr
 
 
 def test_who_is_not_root_becomes_it_by_sudo_and_keeps_his_directory(open_directory: Path) -> None:

@@ -8,7 +8,7 @@ from syndicate.cli.exits import Unreachable
 from syndicate.cli.settings import gather
 from syndicate.domain.errors import Forbidden, Invalid
 from syndicate.lab import state
-from tests.support.commands import forget_environment
+from tests.support.commands import Commands, forget_environment
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +129,19 @@ def test_of_several_labs_the_one_of_the_default_name_is_taken() -> None:
         gather({})
     lab("lab")
     assert gather({}).url == "https://lab"
+
+
+def test_verbs_of_labs_take_the_only_one_whatever_its_name() -> None:
+    lab("other")
+    ended = Commands()("lab", "env")
+    assert (ended.code, "https://other" in ended.out) == (0, True)
+    lab("third")
+    ended = Commands()("lab", "env")
+    assert ended.code == 3
+    assert "other, third. Say which: --name NAME" in ended.err
+    assert "https://third" in Commands()("lab", "env", "--name", "third").out
+    lab("lab")
+    assert "https://lab" in Commands()("lab", "env").out
 
 
 def test_a_lab_that_is_named_must_be_up() -> None:

@@ -16,6 +16,7 @@ from syndicate.cli.grammar import Verb, Verbs
 from syndicate.cli.output import Column, Listing, chosen, output_option, show
 from syndicate.cli.session import Session, pass_session
 from syndicate.cli.types import SPAN
+from syndicate.domain.errors import NotFound
 from syndicate.lab import state
 from syndicate.lab.cluster import Lab
 from syndicate.lab.root import become_root
@@ -23,7 +24,9 @@ from syndicate.lab.root import become_root
 _HERE = "syndicate.cli.verbs.lab"
 
 name_option = click.option(
-    "--name", metavar="NAME", help="Which lab, when there are several; 'lab' if not given."
+    "--name",
+    metavar="NAME",
+    help="Which lab; if not given, the one called 'lab', else the only one there is.",
 )
 
 
@@ -50,7 +53,20 @@ def lab() -> None:
 
 
 def _lab(session: Session, name: str | None) -> Lab:
-    return Lab(name or session.lab or state.DEFAULT_NAME, say=session.say)
+    """The lab that is meant: named, or the one of the default name, or the only one.
+
+    :raises NotFound: there are several, and none was named.
+    """
+    name = name or session.lab
+    if name is None:
+        labs = list(state.all_labs())
+        if state.DEFAULT_NAME in labs or not labs:
+            name = state.DEFAULT_NAME
+        elif len(labs) == 1:
+            name = labs[0]
+        else:
+            raise NotFound(f"There are several labs: {', '.join(labs)}. Say which: --name NAME")
+    return Lab(name, say=session.say)
 
 
 def _as_root(session: Session) -> None:
@@ -84,7 +100,7 @@ def up(
 ) -> None:
     """Bring a lab up, and wait until all its volunteers have registered."""
     _as_root(session)
-    found = _lab(session, name)
+    found = Lab(name or session.lab or state.DEFAULT_NAME, say=session.say)
     began = time.monotonic()
     found.up(volunteers, net, wait, manager_on)
     took = time.monotonic() - began

@@ -12,6 +12,7 @@ import click
 from syndicate.cli.grammar import Verb
 from syndicate.cli.listings import JOBS, MACHINES, lasted
 from syndicate.cli.output import (
+    Listing,
     chosen,
     make_table,
     output_option,
@@ -19,7 +20,6 @@ from syndicate.cli.output import (
     show,
     visible,
     write_facts,
-    write_json,
 )
 from syndicate.cli.session import Session, pass_session
 from syndicate.cli.types import JOB
@@ -35,12 +35,13 @@ WATCH = 1.0
         "syndicate queue                what waits and runs, and why",
         "syndicate q --all --user ann   everything of ann's, finished too",
         "syndicate q -a -n 50 --below 1200   finished jobs page by page, the newest first",
+        "syndicate q --state failed     those that ended so",
         "syndicate queue -o jsonl       one JSON object a line",
     ),
 )
 @click.option("-a", "--all", "everything", is_flag=True, help="Finished jobs too.")
 @click.option("--user", metavar="NAME", help="Only the jobs of this user.")
-@click.option("--state", metavar="STATE[,STATE…]", help="Only jobs in these states.")
+@click.option("--state", metavar="STATE[,STATE…]", help="Only in these states, or ended so.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), help="At most so many jobs.")
 @click.option("--below", type=click.IntRange(min=1), help="Only jobs with lower numbers.")
 @click.option("-w", "--watch", is_flag=True, help="Look again each second, until Ctrl-C.")
@@ -111,9 +112,10 @@ def status(session: Session, job: str | None, output: str | None) -> None:
 def _show_cluster(session: Session, output: str) -> None:
     found = session.connection.get("/v1/status")
     if output not in ("table", "wide"):
-        if output in ("csv", "id"):
-            raise click.UsageError(f"The cluster has no form {output}; there are table and json.")
-        write_json(found)
+        # Flat, for those forms that have no room for what is within something.
+        row = found if output in ("json", "jsonl") else _flat(found)
+        listing = Listing((), tuple(row), "cluster", "")
+        show(session, listing, [row], output, single=True)
         return
     store = ", ".join(f"{key} {value}" for key, value in found["store"].items())
     write_facts(
@@ -126,6 +128,18 @@ def _show_cluster(session: Session, output: str) -> None:
             "you": f"{found['you']['user']} ({found['you']['role']})",
         }
     )
+
+
+def _flat(found: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for key, value in found.items():
+        if isinstance(value, dict):
+            row.update(
+                {f"{key}_{within.replace(' ', '_')}": each for within, each in value.items()}
+            )
+        else:
+            row[key] = value
+    return row
 
 
 def _counts(counts: dict[str, int]) -> str:
