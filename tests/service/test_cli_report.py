@@ -4,6 +4,8 @@ manager that answers as the JSON API says.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +80,18 @@ def syndicate(manager: FakeManager) -> Commands:
     return Commands()
 
 
+def test_a_report_has_every_form_for_programs(syndicate: Commands) -> None:
+    assert syndicate("report", "1", "-o", "id").out == "1\n"
+    (line,) = syndicate("report", "1", "-o", "jsonl").out.splitlines()
+    assert json.loads(line) == json.loads(syndicate("report", "1", "-o", "json").out)
+    rows = list(csv.DictReader(io.StringIO(syndicate("report", "1", "-o", "csv").out)))
+    assert [(row["fault"], row["op"], row["count"], row["errors"]) for row in rows] == [
+        ("", "put", "3", "1"),
+        ("f1", "put", "1", "1"),
+    ]
+    assert rows[0]["p50"] == "15.0"
+
+
 def test_a_report_tells_people_what_came_of_a_job(syndicate: Commands) -> None:
     ended = syndicate("report", "1")
     assert (ended.code, ended.err) == (0, "")
@@ -134,7 +148,7 @@ def test_a_report_of_a_job_without_faults_and_samples_is_short(
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(("1", "-o", "csv"), 2), (("2",), 3), (("nonsense",), 2)]
+    ("words", "code"), [(("1", "-o", "xml"), 2), (("2",), 3), (("nonsense",), 2)]
 )
 def test_what_cannot_be_reported_is_told(
     syndicate: Commands, words: tuple[str, ...], code: int

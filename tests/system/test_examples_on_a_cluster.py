@@ -35,6 +35,23 @@ def test_a_job_is_compiled_and_runs_on_every_machine(
     assert "2 of 2 slaves sent all their 2000 pings" in printed
 
 
+def test_staff_hurt_a_job_by_hand_and_get_any_form(lab: Running) -> None:
+    number = str(lab.submit(lab.source("master slave:\n\t@sleep 600\n"), 2))
+    lab.wait(int(number), "running")
+    (killed,) = lab.run("fault", "kill", number, "slave0", "-o", "json").json()
+    assert (killed["state"], killed["machines"]) == ("verified", ["slave[0]"])
+    assert lab.run("fault", "revive", number, "slave[0]", "-o", "id").out == "f2\n"
+    refused = lab.run("fault", "revive", number, "slave[0]")
+    assert refused.code == 1, refused
+    assert "runs; kill it before you revive it" in refused.err
+    odd = lab.run("fault", "loss", number, "much", "slave[0]")
+    assert (odd.code, "much" in odd.err) == (2, True)
+    nobody = lab.run("fault", "kill", number, "slave[7]")
+    assert nobody.code == 3, nobody
+    lab.run("cancel", number, "--yes")
+    lab.wait(int(number))
+
+
 @pytest.mark.parametrize("language", list(NEEDS))
 def test_a_client_in_any_language_hurts_a_real_job(lab: Running, language: str) -> None:
     needs(NEEDS[language])

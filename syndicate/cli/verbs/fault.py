@@ -67,8 +67,16 @@ def fault() -> None:
     """Hurt a job by hand (staff only), and see its faults."""
 
 
-def _do(session: Session, job: str, kind: str, machines: tuple[str, ...], **more: Any) -> None:
+def _do(
+    session: Session,
+    output: str | None,
+    job: str,
+    kind: str,
+    machines: tuple[str, ...],
+    **more: Any,
+) -> None:
     """Do the same to each machine, one after another, and show what became of it."""
+    output = chosen(session, output)
     number = session.job(job)["job"]
     arguments = {key: value for key, value in more.items() if value is not None}
     done = [
@@ -78,18 +86,24 @@ def _do(session: Session, job: str, kind: str, machines: tuple[str, ...], **more
         )
         for machine in machines
     ]
-    show(session, FAULTS, done, chosen(session, None))
+    show(session, FAULTS, done, output)
 
 
 def _of_machines(kind: str, text: str, *, lasting: bool) -> click.Command:
     """The command of a fault that needs machines, and perhaps a time."""
 
-    def act(session: Session, job: str, machines: tuple[str, ...], span: float | None) -> None:
-        _do(session, job, kind, machines, **{"for": span})
+    def act(
+        session: Session,
+        job: str,
+        machines: tuple[str, ...],
+        span: float | None,
+        output: str | None,
+    ) -> None:
+        _do(session, output, job, kind, machines, **{"for": span})
 
     act.__doc__ = text
     command = click.argument("machines", nargs=-1, required=True)(pass_session(act))
-    command = click.argument("job", type=JOB)(command)
+    command = click.argument("job", type=JOB)(output_option(command))
     if lasting:
         command = _LASTING(command)
     else:
@@ -109,22 +123,31 @@ resume = _of_machines("resume", "Let a paused machine go on.", lasting=False)
 @click.argument("job", type=JOB)
 @click.argument("machines", nargs=-1, required=True)
 @click.option("--no-disk", is_flag=True, help="On an emptied disk, as the tarball made it.")
+@output_option
 @pass_session
-def revive(session: Session, job: str, machines: tuple[str, ...], no_disk: bool) -> None:
+def revive(
+    session: Session, job: str, machines: tuple[str, ...], no_disk: bool, output: str | None
+) -> None:
     """Start a killed machine's target again."""
-    _do(session, job, "revive", machines, with_disk=not no_disk)
+    _do(session, output, job, "revive", machines, with_disk=not no_disk)
 
 
 def _amount(kind: str, argument: str, text: str) -> click.Command:
     def act(
-        session: Session, job: str, amount: str, machines: tuple[str, ...], span: float | None
+        session: Session,
+        job: str,
+        amount: Any,
+        machines: tuple[str, ...],
+        span: float | None,
+        output: str | None,
     ) -> None:
-        value: Any = float(amount) if kind == "loss" else amount
-        _do(session, job, kind, machines, **{argument: value, "for": span})
+        _do(session, output, job, kind, machines, **{argument: amount, "for": span})
 
     act.__doc__ = text
     command = click.argument("machines", nargs=-1, required=True)(pass_session(act))
-    command = click.argument("amount", metavar=argument.upper())(command)
+    taken = click.FLOAT if kind == "loss" else click.STRING
+    command = click.argument("amount", metavar=argument.upper(), type=taken)(command)
+    command = output_option(command)
     command = _LASTING(click.argument("job", type=JOB)(command))
     sample = {"loss": "30", "rate": "100K", "delay": "50ms"}[kind]
     example = f"syndicate fault {kind} 17 {sample} 'slave[0]' --for 10s"
@@ -149,6 +172,7 @@ delay = _amount("delay", "delay", "Hold back what a machine sends for so long.")
 @click.option("--shape", type=click.Choice(["split", "bridge", "ring"]), default="split")
 @click.option("--one-way", is_flag=True, help="Only from earlier groups to later ones.")
 @_LASTING
+@output_option
 @pass_session
 def partition(
     session: Session,
@@ -157,11 +181,12 @@ def partition(
     shape: str,
     one_way: bool,
     span: float | None,
+    output: str | None,
 ) -> None:
     """Divide a job's machines into groups that do not reach each other."""
     named = [group.split(",") for group in groups]
     more = {"groups": named, "shape": shape, "one_way": one_way, "for": span}
-    _do(session, job, "partition", ("",), **more)
+    _do(session, output, job, "partition", ("",), **more)
 
 
 @click.command(cls=Verb, examples=("syndicate fault heal 17", "syndicate fault heal 17 f3"))

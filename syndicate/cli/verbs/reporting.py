@@ -11,11 +11,12 @@ import click
 from syndicate.cli.grammar import Verb
 from syndicate.cli.output import (
     STYLES,
+    Listing,
     chosen,
     output_option,
     session_console,
+    show,
     visible,
-    write_json,
 )
 from syndicate.cli.session import Session, pass_session
 from syndicate.cli.types import JOB
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         "syndicate report 17              what came of it, of its machines and faults",
         "syndicate report 17 -o wide      what was noted on each fault, and marks, too",
         "syndicate report latest -o json  the same for programs",
+        "syndicate report latest -o csv   the figures of operations, one a line",
     ),
 )
 @click.argument("job", type=JOB)
@@ -46,8 +48,6 @@ def report(session: Session, job: str, output: str | None) -> None:
     from syndicate.report.values import to_plain
 
     output = chosen(session, output)
-    if output not in ("table", "wide", "json"):
-        raise click.UsageError(f"A report has no form {output}; there are table, wide and json.")
     found = session.job(job)
     number = found["job"]
     made = build(
@@ -56,12 +56,31 @@ def report(session: Session, job: str, output: str | None) -> None:
         session.connection.get(f"/v1/jobs/{number}/faults")["faults"],
         _samples(session, number, found["attempt"]),
     )
-    if output == "json":
-        write_json(to_plain(made))
+    if output not in ("table", "wide"):
+        plain = to_plain(made)
+        # As CSV it is the figures, one line for each operation and fault, as one would plot them.
+        rows = list(_figures(plain)) if output == "csv" else [plain]
+        show(session, FIGURES, rows, output, single=True)
         return
     if found["state"] != "finished":
         session.say(f"Job {number} is still {found['state']}: this is what there is so far.")
     _print(session, render(made, shown=visible, styles=STYLES, wide=output == "wide"))
+
+
+FIGURES = Listing(
+    columns=(),
+    csv=("fault", "kind", *("op", "count", "errors", "p50", "p95", "p99", "slowest")),
+    id="job",
+    empty="",
+)
+
+
+def _figures(plain: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The figures of the whole job, then those during each fault."""
+    yield from plain["operations"]
+    for fault in plain["faults"]:
+        for figures in fault["operations"]:
+            yield {"fault": fault["fault"], "kind": fault["kind"], **figures}
 
 
 def _events(session: Session, number: int) -> Iterator[Mapping[str, Any]]:
