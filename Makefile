@@ -32,6 +32,11 @@ test: venv ## every test; those that need root skip themselves when you are not
 	@scripts/provide --go-on $(test_needs)
 	$(venv)/python -m pytest $(ARGS)
 
+.PHONY: torture
+torture: venv ## hurt a cluster at random for five minutes (ARGS='--minutes 30 --seed x')
+	@scripts/provide $(demo_needs)
+	$(as_root) $(venv)/syndicate lab torture $(ARGS)
+
 .PHONY: check
 check: venv ## format, lint, types, rules of import, documentation
 	$(venv)/ruff format --check .

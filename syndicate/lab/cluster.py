@@ -22,8 +22,10 @@ from syndicate.domain.errors import Conflict, Corrupt, Invalid, NotFound, Timeou
 from syndicate.lab import leftovers, neighbours, network, processes, state
 from syndicate.lab.crew import Crew, identity_of, runs
 from syndicate.lab.daemons import IDaemons, RealDaemons
+from syndicate.lab.disks import Disks
 from syndicate.lab.layout import MOST_VOLUNTEERS, lay_out
 from syndicate.lab.lock import exclusive, whole_machine
+from syndicate.lab.rebooting import reboot
 from syndicate.lab.state import Description, Host
 
 #: Seconds that daemons get to end by themselves.
@@ -252,6 +254,8 @@ class Lab:
         states = {path.parent.name: path for path in self.directory.glob("v*/state")}
         if states:
             leftovers.clear_sandboxes(states)
+        if not keep:
+            Disks(self.directory).unmount()
         self._keep_or_clear(keep=keep)
 
     def _keep_or_clear(self, *, keep: bool) -> None:
@@ -309,6 +313,30 @@ class Lab:
             self._crew.start([host])
             state.write(self.directory, description)
             self._crew.await_ready(description, [host], wait)
+
+    def launch(self, name: str) -> None:
+        """Start a host's daemon that has ended, and wait for nothing: a supervisor's part.
+
+        :raises Conflict: it runs.
+        """
+        with self._lock():
+            description = self.description
+            host = description.hosts[self.host(name).name]
+            if runs(host):
+                raise Conflict(f"The daemon of {host.name} runs already.")
+            self._crew.start([host])
+            state.write(self.directory, description)
+
+    def reboot(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Kill all that runs on a host and make it anew, as it is after a restart of a machine:
+        no process, mount, loop device or control group is there any more, the network is another
+        one with the same address, and the files are as they were. Its daemon is not started.
+
+        :param meanwhile: called when nothing runs there.
+        """
+        with self._lock():
+            reboot(self.directory, self.description, self.host(name))
+            meanwhile()
 
     def restart(self, name: str, wait: float = 30.0) -> None:
         """End a host's daemon in order, if it runs, and start it again."""

@@ -26,14 +26,15 @@ def sweep(claim: Claim) -> None:
     """Take away everything that belongs to a number, and give it back; under the machine's lock."""
     # A daemon that was started but not yet written down is found in its namespace.
     spaces = Spaces.named(network.namespaces(claim))
-    _end_all(spaces)
+    end_all(spaces)
     network.remove(claim)
-    _end_all(spaces)  # nobody can enter any more, but somebody may just have entered
+    end_all(spaces)  # nobody can enter any more, but somebody may just have entered
     if not network.claims():
         neighbours.restore(claim.limits)
 
 
-def _end_all(spaces: Spaces) -> None:
+def end_all(spaces: Spaces) -> None:
+    """Kill everything that is in network namespaces, whoever started it."""
     while left := spaces.processes():
         _thaw(left)
         processes.end(left, 0)

@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,21 +138,53 @@ def build(found: Claim, network: ipaddress.IPv4Network, hosts: Iterable[tuple[st
     ]
     hosts = list(hosts)
     for namespace, _ in hosts:
-        lines += [
-            f"netns add {namespace}",
-            f"link add {namespace} type veth peer name eth0 netns {namespace}",
-            f"link set {namespace} addrgenmode none master {bridge} up",
-        ]
+        lines += _cable(bridge, namespace)
     batch(lines)
     for namespace, address in hosts:
-        # No address of IPv6's own making: each host has exactly one beside the loopback's.
-        inner = [
-            "link set lo up",
-            "link set eth0 addrgenmode none",
-            f"addr add {address}/{mask} dev eth0",
-            "link set eth0 up",
-        ]
-        batch(inner, namespace)
+        batch(_inside(f"{address}/{mask}"), namespace)
+
+
+def _cable(bridge: str, namespace: str) -> list[str]:
+    return [
+        f"netns add {namespace}",
+        f"link add {namespace} type veth peer name eth0 netns {namespace}",
+        f"link set {namespace} addrgenmode none master {bridge} up",
+    ]
+
+
+def _inside(address: str) -> list[str]:
+    # No address of IPv6's own making: each host has exactly one beside the loopback's.
+    return [
+        "link set lo up",
+        "link set eth0 addrgenmode none",
+        f"addr add {address} dev eth0",
+        "link set eth0 up",
+    ]
+
+
+def unmake(namespace: str) -> None:
+    """Take one host's namespace and cable away, and wait until the kernel has done so."""
+    batch([f"netns del {namespace}"], strict=False)
+    (NAMESPACES / namespace).unlink(missing_ok=True)
+    if namespace in interfaces():  # the kernel takes it away with the namespace, a little later
+        batch([f"link del {namespace}"], strict=False)
+    _await_gone(lambda name: name == namespace)
+
+
+def make(bridge: str, namespace: str, address: str, hardware: str) -> None:
+    """Make one host's namespace and cable.
+
+    :param address: with the length of its network's prefix.
+    :param hardware: the address of its network card; others may still know it by that.
+    """
+    batch(_cable(bridge, namespace))
+    batch([f"link set eth0 address {hardware}", *_inside(address)], namespace)
+
+
+def hardware_address(namespace: str) -> str:
+    """The address of a host's network card."""
+    found: str = _ip_json("-n", namespace, "link", "show", "eth0")[0]["address"]
+    return found
 
 
 def namespaces(found: Claim) -> list[str]:
@@ -174,8 +206,12 @@ def remove(found: Claim) -> None:
     cables = [name for name in interfaces() if name.startswith(found.prefix)]
     # The bridge last: while it is there, nobody else takes the number.
     batch([f"link del {name}" for name in [*cables, found.bridge]], strict=False)
+    _await_gone(lambda name: name.startswith(found.prefix) or name == found.bridge)
+
+
+def _await_gone(is_meant: Callable[[str], bool]) -> None:
     deadline = time.monotonic() + 10
-    while left := [n for n in interfaces() if n.startswith(found.prefix) or n == found.bridge]:
+    while left := list(filter(is_meant, interfaces())):
         if time.monotonic() > deadline:
             raise Unavailable(
                 f"The kernel does not remove the network interfaces {', '.join(left)}."

@@ -41,6 +41,7 @@ name_option = click.option(
         "list": f"{_HERE}:list_labs",
         "kill": f"{_HERE}:kill",
         "restart": f"{_HERE}:restart",
+        "torture": "syndicate.cli.verbs.torture:torture",
     },
     examples=(
         "syndicate lab up -n 6               one manager and six volunteers on this machine",
