@@ -20,6 +20,7 @@ from twisted.spread.jelly import unjelly
 from zope.interface import implementer
 
 from syndicate.spread.decoder import Bounds, Decoder, Violation
+from syndicate.spread.jelly import PLAIN, Malformed, check
 
 log = Logger()
 
@@ -28,10 +29,6 @@ PIECE = 8192
 
 #: Calls of one connection that are no calls, after which it is ended.
 MOST_MISTAKES = 16
-
-#: All that Jelly builds of what a peer sends, beside bytes, ints and floats; ``remote`` is a
-#: reference to an object of the peer's. Nothing with a dot in its name, which would be a class.
-PLAIN = (b"None", b"boolean", b"unicode", b"tuple", b"list", b"dictionary", b"remote")
 
 
 class OnlyTypes:
@@ -79,7 +76,7 @@ class BoundedBroker(pb.Broker):
         isClient: bool = False,
     ) -> None:
         super().__init__(isClient=isClient)
-        self._taster = OnlyTypes(types)
+        self._kinds, self._taster = frozenset(types), OnlyTypes(types)
         self._decoder = Decoder(bounds, self.callExpressionReceived)
         self._refuse = refuse
         #: Bytes that have come, and wait until what was answered before has been read.
@@ -170,6 +167,9 @@ class BoundedBroker(pb.Broker):
         except pb.NoSuchMethod:
             self._calls -= 1
             self._mistake(number, "invalid", f"There is nothing here called {word[:40]!r}.")
+        except Malformed as error:
+            self._calls -= 1
+            self._mistake(number, "invalid", f"What goes with {word[:40]!r} has {error}.")
         except Exception as error:  # noqa: BLE001  (whatever a peer's values set off in Jelly)
             self._calls -= 1
             what = type(error).__name__
@@ -201,8 +201,9 @@ class BoundedBroker(pb.Broker):
     def unserialize(self, sexp: Any, perspective: Any = None) -> Any:
         """What a peer's values describe; other rules hold for what is sent.
 
-        :raises InsecureJelly: something that is not let in.
+        :raises Malformed: no value, or one that is not let in.
         """
+        check(sexp, self._kinds)
         self.unserializingPerspective = perspective
         try:
             return unjelly(sexp, self._taster, None, self)
@@ -221,6 +222,11 @@ class BoundedBroker(pb.Broker):
         super().proto_decref(object_id)
 
     # What goes.
+
+    def sendDecRef(self, objectID: Any) -> None:
+        """Tell the peer that we need a reference no more, if there is anybody to tell."""
+        if not (self._parted or self.disconnected):
+            super().sendDecRef(objectID)
 
     def _answer(self, number: int, answer: Any) -> None:
         if not isinstance(answer, Deferred):

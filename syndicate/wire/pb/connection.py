@@ -6,8 +6,9 @@ from typing import Any
 
 from twisted.python.reflect import qual
 
-from syndicate.spread.broker import PLAIN, BoundedBroker
+from syndicate.spread.broker import BoundedBroker
 from syndicate.spread.decoder import Bounds
+from syndicate.spread.jelly import PLAIN
 from syndicate.wire.pb.errors import WireError, refusal
 from syndicate.wire.pb.values import MESSAGE_CAP
 
