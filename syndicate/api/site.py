@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from twisted.web.http import Request as AnyRequest
 
@@ -13,7 +14,7 @@ from syndicate.api.exchange import BODY_CAP, refuse
 from syndicate.blobs.interface import IBlobStore
 from syndicate.blobs.serve import Gathered, begin_upload
 from syndicate.blobs.streaming import Sink, StreamingRequest, StreamingSite
-from syndicate.domain.errors import Forbidden, SyndicateError, Unauthorized
+from syndicate.domain.errors import Forbidden, NotFound, SyndicateError, Unauthorized
 
 _BLOB = re.compile(rb"/v1/blobs/([0-9a-f]{64})")
 
@@ -24,6 +25,8 @@ def make_site(reactor: Any, api: Api, access: Access, blobs: IBlobStore) -> Stre
     """
 
     def begin(request: StreamingRequest, length: int | None) -> Sink | None:
+        if not _is_text(request.path):
+            raise NotFound("No such address: it is no text in UTF-8.")
         found = _BLOB.fullmatch(request.path)
         if request.method != b"PUT" or found is None:
             return Gathered(BODY_CAP) if length != 0 else None
@@ -38,6 +41,15 @@ def make_site(reactor: Any, api: Api, access: Access, blobs: IBlobStore) -> Stre
     site = _QuietSite(api.resource(), begin, answer, reactor)
     site.displayTracebacks = False
     return site
+
+
+def _is_text(path: bytes) -> bool:
+    """Whether a path can be looked up; Klein logs a failure of its own when not."""
+    try:
+        unquote_to_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _QuietSite(StreamingSite):

@@ -7,7 +7,7 @@ somebody is asked as soon as the headers are in, and may refuse the body or take
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, AnyStr, Protocol
 
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, parse_qs
@@ -87,6 +87,15 @@ class StreamingRequest(Request):
             self._refuse(error)
         streamed = self.sink is not None or self._refused
         super().gotLength(0 if streamed else length)
+
+    def getHeader(self, key: AnyStr) -> AnyStr | None:
+        """The last header of that name. Bytes of it that are no text are replaced: they are the
+        peer's mistake, and not one of ours.
+        """
+        if isinstance(key, bytes):
+            return super().getHeader(key)
+        values = self.requestHeaders.getRawHeaders(key.encode("ascii"))
+        return values[-1].decode("utf-8", "replace") if values else None
 
     def handleContentChunk(self, data: bytes) -> None:
         if self._refused:
