@@ -77,6 +77,7 @@ def clear_sandboxes(volunteers: Mapping[str, Path]) -> None:
     :param volunteers: state directories by name.
     :raises Unavailable: something cannot be taken away.
     """
+    from syndicate.network import groups as network_groups
     from syndicate.sandbox.cgroups import ControlGroups
     from syndicate.sandbox.host import tag_of
     from syndicate.sandbox.leftovers import detach_loops, unmount_all
@@ -89,6 +90,9 @@ def clear_sandboxes(volunteers: Mapping[str, Path]) -> None:
             tag = tag_of(name, directory)
             if f"syndicate-{tag}" in present:
                 for path in ControlGroups(tag).leftovers():
+                    _remove_group(path)
+            if f"syndicate-{tag}-network" in present:
+                for path in _below(network_groups.place(tag)):
                     _remove_group(path)
     except OSError as error:
         raise Unavailable(
@@ -103,6 +107,11 @@ def group_names() -> set[str]:
     for _, names, _ in os.walk("/sys/fs/cgroup"):
         found |= {name for name in names if name.startswith("syndicate-")}
     return found
+
+
+def _below(group: Path) -> list[Path]:
+    """A group and all below it, innermost first."""
+    return [Path(directory) for directory, _, _ in os.walk(group, topdown=False)]
 
 
 def _remove_group(path: Path) -> None:

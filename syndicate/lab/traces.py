@@ -52,8 +52,8 @@ def _group_names_of(description: Description) -> set[str]:
         host.name: Path(description.authority).parents[1] / host.name / "state"
         for host in description.volunteers
     }
-    ours = {f"syndicate-{tag_of(name, path)}" for name, path in state_of.items()}
-    return group_names() & ours
+    names = {f"syndicate-{tag_of(name, path)}" for name, path in state_of.items()}
+    return group_names() & (names | {f"{name}-network" for name in names})
 
 
 def _tables() -> list[str]:

@@ -69,7 +69,9 @@ def views(
         shown.append(event_view(job.number, n, event_to_plain(event, began + n, job.attempt)))
     assert job is not None
     # As it comes over the network.
-    return json.loads(json.dumps(job_view(job, None, job.reason))), json.loads(json.dumps(shown))
+    return json.loads(
+        json.dumps(job_view(job, None, job.reason, lambda machine: machine.log_bytes))
+    ), json.loads(json.dumps(shown))
 
 
 def said(
