@@ -32,6 +32,12 @@ def _cores(value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def _rate(value: object) -> float:
+    if type(value) not in (int, float) or not 0 < value <= 1e9:  # type: ignore[operator]
+        raise ValueError(f"{value!r} is not a number for each second")
+    return float(value)  # type: ignore[arg-type]
+
+
 def _truth(value: object) -> bool:
     if type(value) is not bool:
         raise ValueError(f"{value!r} is not true or false")
@@ -130,6 +136,10 @@ class Maxima:
     output: int = _key(parse_size, default=1 << 30)
     disk: int = _key(parse_size, default=256 << 30)
     inodes: int = _key(_whole, default=16_000_000)
+    fault_calls: float = _key(_rate, default=1000.0)
+    calls: float = _key(_rate, default=1000.0)
+    samples: float = _key(_rate, default=100_000.0)
+    connections: int = _key(_whole, default=256)
     #: Bytes of one source tarball, packed and unpacked.
     source: int = _key(parse_size, default=1 << 30)
     unpacked: int = _key(parse_size, default=4 << 30)
@@ -148,6 +158,10 @@ class Defaults:
     output: int = _key(parse_size, default=Limits().output)
     disk: int = _key(parse_size, default=Limits().disk)
     inodes: int = _key(_whole, default=Limits().inodes)
+    fault_calls: float = _key(_rate, default=Limits().fault_calls)
+    calls: float = _key(_rate, default=Limits().calls)
+    samples: float = _key(_rate, default=Limits().samples)
+    connections: int = _key(_whole, default=Limits().connections)
 
 
 @attrs.frozen

@@ -13,19 +13,22 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from syndicate.client.interface import IHandle
+from syndicate.client.rate import Rate
 from syndicate.client.samples import check_samples
 from syndicate.domain.errors import Internal, Invalid, Revoked, SyndicateError, Unavailable
 from syndicate.domain.fault import Kind
+from syndicate.domain.job import Limits
 from syndicate.once import Once
 
 log = Logger()
 
 #: Most calls of one client that are under way at once.
 MOST_CALLS = 256
-#: Samples that a client may send in a second, in the long run; the answers to more are held back.
-SAMPLE_RATE = 50_000
+#: Samples that a client of a job that does not say may send in a second, in the long run; the
+#: answers to more are held back.
+SAMPLE_RATE = int(Limits().samples)
 #: Seconds' worth of samples that may come at once.
-BURST = 1.0
+SAMPLE_BURST = 1.0
 #: Calls whose keys are remembered, so that what comes again is not done again. Of faults the
 #: manager remembers all.
 REMEMBERED = 256
@@ -40,11 +43,15 @@ FAULTS = frozenset(kind.value for kind in Kind)
 class Calls:
     """One client's calls.
 
-    :param clock: for the rate of samples.
+    :param clock: for the rates.
+    :param limits: those on calls in a second are kept here.
     """
 
     _clock: IReactorTime
     _handle: IHandle
+    _limits: Limits = Limits()
+    #: How many calls may come now: of faults, and of others.
+    _rates: dict[bool, Rate] = attrs.field(init=False)
     _running: set[Deferred[Any]] = attrs.field(init=False, factory=set)
     #: Those of them that wait for something to happen.
     _waiting: set[Deferred[Any]] = attrs.field(init=False, factory=set)
@@ -53,6 +60,13 @@ class Calls:
     _samples_due: float = attrs.field(init=False, default=0.0)
     _over: bool = attrs.field(init=False, default=False)
     _drained: Deferred[None] | None = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        limits = self._limits
+        self._rates = {
+            True: Rate(self._clock, limits.fault_calls, "fault calls"),
+            False: Rate(self._clock, limits.calls, "calls"),
+        }
 
     def call(self, verb: str, argument: Any = None, token: str | None = None) -> Deferred[Any]:
         """Do what a client asks; fires with a plain value, fails with a `SyndicateError`.
@@ -70,6 +84,9 @@ class Calls:
             return fail(
                 Unavailable(f"{MOST_CALLS} calls of this client wait for their answers already.")
             )
+        # Of samples the answers are held back instead, which slows down whoever waits for them.
+        if verb != "samples" and (refused := self._rates[verb in FAULTS].take()) is not None:
+            return fail(refused)
         doing = Deferred.fromCoroutine(self._answer(verb, argument, token))
         if not doing.called:
             self._running.add(doing)
@@ -167,8 +184,8 @@ class Calls:
         lines, count = check_samples(data)
         answer = await self._handle.samples(lines) if count else {"accepted": 0}
         now = self._clock.seconds()
-        self._samples_due = max(self._samples_due, now) + count / SAMPLE_RATE
-        early = self._samples_due - now - BURST
+        self._samples_due = max(self._samples_due, now) + count / self._limits.samples
+        early = self._samples_due - now - SAMPLE_BURST
         if early > 0:
             await deferLater(self._clock, early)
         return answer

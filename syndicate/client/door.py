@@ -20,6 +20,7 @@ from syndicate.client.listener import Listener
 from syndicate.client.pb_door import BrokerFactory
 from syndicate.client.web import DoorSite
 from syndicate.domain.errors import SandboxFailed
+from syndicate.domain.job import Limits
 
 #: Seconds that calls get to be answered, and answers to be read, when the door is closed.
 GRACE = 0.5
@@ -33,18 +34,21 @@ class Door:
     :param directory: where its sockets are; it exists, and its client cannot write to it.
     :param uid: of the client's user, as this host knows it.
     :param handle: what stands behind it.
+    :param limits: of the job; those on calls and connections are kept here.
     """
 
     _reactor: Any
     _directory: Path
     _uid: int
     _handle: IHandle
-    _gate: Gate = attrs.field(init=False, factory=Gate)
+    _limits: Limits = Limits()
+    _gate: Gate = attrs.field(init=False)
     _calls: Calls = attrs.field(init=False)
     _listeners: list[Listener] = attrs.field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self._calls = Calls(self._reactor, self._handle)
+        self._gate = Gate(self._limits.connections)
+        self._calls = Calls(self._reactor, self._handle, self._limits)
 
     def open(self) -> Deferred[None]:
         """Let it be knocked on.

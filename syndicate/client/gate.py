@@ -8,16 +8,22 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, succeed
 
-#: Most connections to one door, both its sockets together.
-MOST_CONNECTIONS = 64
+from syndicate.domain.job import Limits
+
+#: Most connections to one door of a job that does not say.
+MOST_CONNECTIONS = Limits().connections
 #: Connections over the cap that are kept for long enough to be told so.
 TOLD = 8
 
 
 @attrs.define(eq=False)
 class Gate:
-    """The connections to one door."""
+    """The connections to one door.
 
+    :param most: served at once, both its sockets together.
+    """
+
+    _most: int = MOST_CONNECTIONS
     _inside: set[Any] = attrs.field(init=False, factory=set)
     _empty: list[Deferred[None]] = attrs.field(init=False, factory=list)
     _shut: bool = attrs.field(init=False, default=False)
@@ -25,12 +31,12 @@ class Gate:
     @property
     def full(self) -> bool:
         """Whether no more connections are served."""
-        return len(self._inside) >= MOST_CONNECTIONS
+        return len(self._inside) >= self._most
 
     @property
     def crowded(self) -> bool:
         """Whether there are too many to tell even that."""
-        return len(self._inside) >= MOST_CONNECTIONS + TOLD
+        return len(self._inside) >= self._most + TOLD
 
     def enter(self, protocol: Any) -> bool:
         """A connection is made; False, and it is cut, when the gate is shut already."""

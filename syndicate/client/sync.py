@@ -144,6 +144,14 @@ class Unavailable(SyndicateError):
     code = "unavailable"
 
 
+class TooMany(Unavailable):
+    """More calls in a second than the job allows its clients; ``details["retry_after"]`` says for
+    how many seconds to wait.
+    """
+
+    code = "too_many"
+
+
 class Timeout(SyndicateError):
     """No answer within the deadline; whether it was done is not known."""
 

@@ -7,6 +7,7 @@ everything else that is done here for it.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Never
 
 from twisted.internet.interfaces import IReactorTime
@@ -140,6 +141,8 @@ class DoorRequest(Request):
     def _refuse(self, error: SyndicateError) -> None:
         if self.code == 200:
             self.setResponseCode(error.status)
+        if "retry_after" in error.details:
+            self.setHeader(b"Retry-After", b"%d" % math.ceil(error.details["retry_after"]))
         told = {"code": error.code, "message": error.message, "details": dict(error.details)}
         if not self.channel_is_kept:
             self.setHeader(b"Connection", b"close")

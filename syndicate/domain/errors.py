@@ -149,8 +149,9 @@ class StorageFull(Unavailable):
 
 
 class TooMany(Unavailable):
-    """One user, or all together, have as many of something at once as the site allows; the message
-    says of what. Try again when there are fewer.
+    """One user, one client, or all together, have as many of something at once, or ask as often, as
+    the site or the job allows; the message says of what. Try again when there are fewer, or after
+    ``details["retry_after"]`` seconds.
     """
 
     code = "too_many"

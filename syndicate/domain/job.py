@@ -56,6 +56,10 @@ class Outcome(enum.Enum):
     REFUSED = "refused"
 
 
+#: Seconds' worth of a client's calls that may come at once.
+BURST = 5.0
+
+
 @attrs.frozen
 class Limits:
     """What each machine of a job may use. Going over ``wall``, ``cpu``, ``memory`` or ``output``
@@ -81,6 +85,13 @@ class Limits:
     disk: int = 2 << 30
     #: Files, directories and links on that disk, about; never more than one for each 4 KiB of it.
     inodes: int = 100_000
+    #: Of each benchmark client, at its door, in a second: faults asked for, other calls that go to
+    #: the manager, and samples; `BURST` seconds' worth may come at once, but for samples.
+    fault_calls: float = 100.0
+    calls: float = 100.0
+    samples: float = 50_000.0
+    #: Connections of each client to its door at once.
+    connections: int = 64
 
 
 @attrs.frozen

@@ -48,6 +48,12 @@ def _cores(value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def _rate(value: object) -> float:
+    if type(value) not in (int, float) or not 0 < value <= 1e9:  # type: ignore[operator]
+        raise ValueError(f"{value!r} is not a number for each second")
+    return float(value)  # type: ignore[arg-type]
+
+
 def _truth(value: object) -> bool:
     if type(value) is not bool:
         raise ValueError(f"{value!r} is not true or false")
@@ -108,6 +114,10 @@ _LIMITS: Mapping[str, Reader] = {
     "output": parse_size,
     "disk": parse_size,
     "inodes": _positive,
+    "fault_calls": _rate,
+    "calls": _rate,
+    "samples": _rate,
+    "connections": _positive,
 }
 _RESOURCES: Mapping[str, Reader] = {"cores": _cores, "memory": parse_size, "arch": _texts}
 _SPEC: Mapping[str, Reader] = {

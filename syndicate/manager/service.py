@@ -66,12 +66,16 @@ LEAST = Limits(
     output=1,
     disk=4 << 20,
     inodes=100,
+    fault_calls=0.1,
+    calls=1.0,
+    samples=1.0,
+    connections=2,
 )
 #: How limits are written for people.
 SAID: Mapping[str, Callable[[Any], str]] = {
     "wall": say_span,
     "cpu": say_span,
-    "cores": "{:g}".format,
+    **dict.fromkeys(("cores", "fault_calls", "calls", "samples"), "{:g}".format),
     "memory": say_size,
     "output": say_size,
     "disk": say_size,
@@ -94,6 +98,10 @@ class Site:
         output=1 << 30,
         disk=256 << 30,
         inodes=16_000_000,
+        fault_calls=1000.0,
+        calls=1000.0,
+        samples=100_000.0,
+        connections=256,
     )
     usual: Limits = Limits()
     most_machines: int = 1000

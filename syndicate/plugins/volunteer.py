@@ -25,6 +25,7 @@ from syndicate.config import Registration, VolunteerConfig, load_volunteer
 from syndicate.credentials.enrolment import EnrolledEndpoint, Enrolment, Renewal
 from syndicate.credentials.identity import VolunteerIdentity
 from syndicate.domain.errors import Invalid
+from syndicate.domain.job import Limits
 from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import NetworkFacts
 from syndicate.network.nft import NftFaults
@@ -139,10 +140,10 @@ def _secret(path: Path) -> str:
         raise Invalid(f"The join token {path} cannot be read: {error.strerror}.") from error
 
 
-def _make_door(reactor: Any, directory: Path, uid: int, handle: IHandle) -> Door:
+def _make_door(reactor: Any, directory: Path, uid: int, handle: IHandle, limits: Limits) -> Door:
     """The door of a client, and what its programs find beside it."""
     lay_out(directory)
-    return Door(reactor, directory, uid, handle)
+    return Door(reactor, directory, uid, handle, limits)
 
 
 def _facts(who: Registration, sandbox: SandboxFacts, paths: NetworkFacts) -> Facts:

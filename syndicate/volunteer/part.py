@@ -18,6 +18,7 @@ from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.client.interface import IHandle
 from syndicate.domain.adoption import Stage
 from syndicate.domain.errors import Conflict, NotClean, SyndicateError, Unsupported
+from syndicate.domain.job import Limits
 from syndicate.network.interface import IGuard, INetworkFaults
 from syndicate.once import Once
 from syndicate.sandbox.interface import Exit, IEnclosure, IRun, ISandbox, Plot
@@ -63,7 +64,7 @@ class Bench:
     #: Whether packets can be guarded on this host.
     guarded: bool
     #: Opens the door of a client: its directory, the user that may use it, what is behind it.
-    make_door: Callable[[Path, int, IHandle], Door]
+    make_door: Callable[[Path, int, IHandle, Limits], Door]
     #: Where doors are, and what else clients find beside them; each machine's is below it.
     doors: Path
     timeline: Callable[[], float]
@@ -192,7 +193,7 @@ class PartInHand:
         )
         if order.client:
             relay = Relay(order.part, bench.ask, self._spool.write)
-            self._door = bench.make_door(self._door_place, enclosure.uid, relay)
+            self._door = bench.make_door(self._door_place, enclosure.uid, relay, order.limits)
             await self._door.open()
 
     @property

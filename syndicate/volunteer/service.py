@@ -20,6 +20,7 @@ from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.client.interface import IHandle
 from syndicate.domain.errors import Conflict, Fenced, NotClean, SyndicateError, Unavailable
 from syndicate.domain.fault import ON_LINKS
+from syndicate.domain.job import Limits
 from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import INetworkFaults, NetworkFacts
 from syndicate.sandbox.interface import ISandbox, SandboxFacts
@@ -100,7 +101,7 @@ class Volunteer(Service):
     _make_dialler: Callable[[IWorker], Dialler]
     _cache_size: int
     _network: INetworkFaults
-    _make_door: Callable[[Path, int, IHandle], Door]
+    _make_door: Callable[[Path, int, IHandle, Limits], Door]
     _timeline: Callable[[], float] = time.monotonic
     #: Calls what waits for the disk.
     _aside: Callable[..., Deferred[Any]] = deferToThread

@@ -24,7 +24,7 @@ from syndicate.credentials.authority import ensure_authority
 from syndicate.credentials.issuing import VolunteerIssuer
 from syndicate.credentials.registry import TokenRegistry
 from syndicate.domain.errors import Forbidden, InvalidSource, SyndicateError
-from syndicate.domain.job import Job, JobSpec
+from syndicate.domain.job import Job, JobSpec, Limits
 from syndicate.domain.volunteer import Facts
 from syndicate.manager.fleet import Patience
 from syndicate.manager.service import Manager, Site, User
@@ -118,6 +118,7 @@ class MemoryDoor:
     directory: Path
     uid: int
     handle: IHandle
+    limits: Limits
     is_open: bool = False
 
     def open(self) -> Deferred[None]:

@@ -24,6 +24,7 @@ from syndicate.client.gate import MOST_CONNECTIONS, TOLD, Gate
 from syndicate.client.stream import HEARTBEAT, RETRY
 from syndicate.client.web import BODY_CAP, PATIENCE, DoorSite
 from syndicate.domain.errors import Revoked, SandboxFailed, Unavailable, VolunteerLost
+from syndicate.domain.job import Limits
 from tests.support.handles import ScriptedHandle
 from tests.support.sandboxes import the_reactor
 from tests.support.ways import UnixConnection, apart
@@ -31,6 +32,9 @@ from tests.support.ways import UnixConnection, apart
 ensure = pytest_twisted.ensureDeferred
 
 KILL = b'{"machine": "slave[0]"}'
+
+#: For tests that are about something else than how often a client may ask.
+FAST = Limits(calls=1e6, fault_calls=1e6)
 
 
 @attrs.define(eq=False)
@@ -88,7 +92,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
     directory = tmp_path / "door"
     directory.mkdir()
     handle = ScriptedHandle()
-    place = Place(directory, handle, Door(the_reactor(), directory, os.geteuid(), handle))
+    door = Door(the_reactor(), directory, os.geteuid(), handle, FAST)
+    place = Place(directory, handle, door)
     pytest_twisted.blockon(place.door.open())
     yield place
     pytest_twisted.blockon(place.door.close())
@@ -412,6 +417,53 @@ async def test_calls_that_wait_for_answers_are_not_without_number() -> None:
     gate.callback(None)
     await gatherResults(waiting)
     await calls.call("kill", {"machine": "slave[0]"})
+
+
+@ensure
+async def test_a_flood_of_calls_is_refused_with_when_to_come_again(tmp_path: Path) -> None:
+    handle = ScriptedHandle()
+    limits = Limits(fault_calls=2.0, calls=4.0)
+    door = Door(the_reactor(), tmp_path, os.geteuid(), handle, limits)
+    place = Place(tmp_path, handle, door)
+    await door.open()
+    try:
+        told = [await apart(place.ask, "POST", "/v1/faults/kill", KILL) for _ in range(11)]
+        assert [status for status, _ in told] == [200] * 10 + [429]
+        error = told[-1][1]["error"]
+        assert error["code"] == "too_many"
+        assert 0 < error["details"]["retry_after"] <= 0.5
+        assert len(handle.calls) == 10, "refused before anything was done"
+        # Others have a rate of their own, and samples none of this kind.
+        assert (await apart(place.ask, "GET", "/v1/job"))[0] == 200
+        sock = place.raw()
+        sock.sendall(b"GET /v1/job HTTP/1.1\r\n\r\n" * 25)
+        answers = await apart(lambda: sock.recv(1 << 20))
+        while answers.count(b"HTTP/1.1") < 25:
+            answers += await apart(lambda: sock.recv(1 << 20))
+        assert b" 429 " in answers
+        assert b"Retry-After: 1\r\n" in answers
+    finally:
+        for sock in place.opened:
+            sock.close()
+        await door.close()
+
+
+@ensure
+async def test_connections_are_as_many_as_the_job_has_asked_for(tmp_path: Path) -> None:
+    handle = ScriptedHandle()
+    door = Door(the_reactor(), tmp_path, os.geteuid(), handle, Limits(connections=3))
+    place = Place(tmp_path, handle, door)
+    await door.open()
+    try:
+        for _ in range(3):
+            place.raw()
+        await until(lambda: door._gate.full)
+        status, told = await apart(place.ask, "GET", "/v1/job")
+        assert (status, told["error"]["code"]) == (503, "unavailable")
+    finally:
+        for sock in place.opened:
+            sock.close()
+        await door.close()
 
 
 @ensure
