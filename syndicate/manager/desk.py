@@ -128,7 +128,13 @@ class FaultDesk:
             with_disk=fault.with_disk,
             lease=fault.lease,
         )
-        fault, _ = await self._carry_out(job, fault, {machine.name: order})
+        try:
+            fault, _ = await self._carry_out(job, fault, {machine.name: order})
+        except AlreadyRunning:
+            # The lease of a kill was over, and its volunteer was faster than we.
+            if self._machine(job, machine.name).state is not MachineState.RUNNING:
+                self._conductor.happen(job.number, MachineRevived(machine.name))
+            raise
         self._tell_machine(job, fault, machine.name)
         self._undo(job, fault)
         self._lease(job, fault)
@@ -309,10 +315,7 @@ class FaultDesk:
     async def _heal_one(self, job: Job, by: str, fault: Fault) -> None:
         undo = {Kind.KILL: Kind.REVIVE, Kind.PAUSE: Kind.RESUME}.get(fault.kind)
         if undo is not None:
-            try:
-                await self._do(job, by, undo, {"machine": fault.machines[0]})
-            except AlreadyRunning:
-                self._end(job.number, fault, self._clock.seconds(), "it runs again")
+            await self._heal_machine(job, by, fault, undo)
             return
         lock = self._locks[job.number, "links"]
         await lock.acquire()
@@ -327,6 +330,19 @@ class FaultDesk:
             orders = self._link_orders(job, marker.number, rest, frozenset())
             marker, _ = await self._carry_out(job, marker, orders)
             self._end(job.number, fault, marker.applied_at or 0.0, f"by f{marker.number}")
+        finally:
+            lock.release()
+
+    async def _heal_machine(self, job: Job, by: str, fault: Fault, undo: Kind) -> None:
+        name = fault.machines[0]
+        lock = self._locks[job.number, name]
+        await lock.acquire()
+        try:
+            # What has taken its place meanwhile is not undone with it.
+            if self._ledger.get(job.number, fault.number).in_force:
+                await self._to_machine(job, {"kind": undo, "machines": (name,), "by": by})
+        except AlreadyRunning:
+            self._end(job.number, fault, self._clock.seconds(), "it runs again")
         finally:
             lock.release()
 
@@ -421,6 +437,7 @@ def _undoes(fault: Fault, other: Fault) -> bool:
         Kind.RESUME: (Kind.PAUSE,),
         # A paused machine that is killed stands no more; a second kill takes the first's place.
         Kind.KILL: (Kind.PAUSE, Kind.KILL),
+        Kind.PAUSE: (Kind.PAUSE,),
         Kind.LOSS: (Kind.LOSS,),
         Kind.RATE: (Kind.RATE,),
         Kind.DELAY: (Kind.DELAY,),

@@ -133,6 +133,8 @@ class Hurt:
 
     async def _pause(self) -> FaultDone:
         run = self._body.run
+        # A second pause takes the first's place, and so does its lease.
+        self._drop_leases("pause")
         if run is None or not self._body.runs:
             raise Conflict("The machine does not run; there is nothing to pause.")
         await run.pause()
@@ -166,7 +168,9 @@ class Hurt:
         self, what: str, seconds: float | None, undo: Callable[[], Awaitable[object]]
     ) -> None:
         if seconds is not None:
-            timer = self._clock.callLater(seconds, self._undo, what, undo)
+            lease: list[IDelayedCall] = []
+            timer = self._clock.callLater(seconds, lambda: self._undo(what, lease[0], undo))
+            lease.append(timer)
             self._leases.setdefault(what, []).append(timer)
 
     def _lease_links(self, later: tuple[tuple[float, Links], ...]) -> None:
@@ -178,15 +182,19 @@ class Hurt:
         guard = await self._body.guard()
         await guard.apply(links)
 
-    def _undo(self, what: str, undo: Callable[[], Awaitable[object]]) -> None:
-        Deferred.fromCoroutine(self._undo_in_turn(undo)).addErrback(
+    def _undo(self, what: str, lease: IDelayedCall, undo: Callable[[], Awaitable[object]]) -> None:
+        Deferred.fromCoroutine(self._undo_in_turn(what, lease, undo)).addErrback(
             lambda failure: log.failure("the lease of a {what} did not end", failure, what=what)
         )
 
-    async def _undo_in_turn(self, undo: Callable[[], Awaitable[object]]) -> None:
+    async def _undo_in_turn(
+        self, what: str, lease: IDelayedCall, undo: Callable[[], Awaitable[object]]
+    ) -> None:
         await self._hand.acquire()
         try:
-            await undo()
+            # What was done while it waited for its turn may have taken its place.
+            if lease in self._leases.get(what, ()):
+                await undo()
         finally:
             self._hand.release()
 

@@ -209,6 +209,33 @@ def test_a_lease_heals_a_cut_by_itself_and_is_written_down(cluster: Cluster) -> 
     cluster.cancel(number)
 
 
+def test_a_lease_of_a_kill_revives_the_machine_and_everybody_is_told(cluster: Cluster) -> None:
+    number = cluster.submit_with_clients(3)
+    do(cluster, number, "kill", machine="slave[0]", for_="5s")
+    cluster.wait(6)
+    assert cluster.part(number, "slave[0]").runs
+    machine = cluster.job(number).machine("slave[0]")
+    assert (machine.state, machine.run) == (MachineState.RUNNING, 2)
+    assert states(cluster, number)["f1 kill"] == "healed"
+    with pytest.raises(AlreadyRunning):
+        do(cluster, number, "revive", machine="slave[0]")
+    cluster.cancel(number)
+
+
+@pytest.mark.parametrize("kind", ["kill", "pause"])
+def test_a_second_of_a_kind_takes_the_place_of_the_first_and_of_its_lease(
+    cluster: Cluster, kind: str
+) -> None:
+    number = cluster.submit_with_clients(3)
+    do(cluster, number, kind, machine="slave[0]", for_="5s")
+    do(cluster, number, kind, machine="slave[0]")
+    cluster.wait(10)
+    part = cluster.part(number, "slave[0]")
+    assert part.run.paused() if kind == "pause" else not part.runs
+    assert states(cluster, number) == {f"f1 {kind}": "healed", f"f2 {kind}": "verified"}
+    cluster.cancel(number)
+
+
 def test_leases_end_even_if_the_manager_is_away(cluster: Cluster) -> None:
     number = cluster.submit_with_clients(3)
     do(cluster, number, "disconnect", machine="slave[0]", for_="5s")

@@ -261,7 +261,13 @@ def start(lab: Running, hub: Hub, machines: int, clients: int, *words: str) -> A
     made = source(lab.directory)
     more = ("--client", str(made), "--clients", str(clients)) if clients else ()
     number = lab.submit(made, machines, "--set", f"env.HUB={hub.where}", *more, *words)
-    told = lab.wait(number, "running")["machines"]
+    lab.wait(number, "running")
+    return found(lab, hub, number)
+
+
+def found(lab: Running, hub: Hub, number: int) -> AgentJob:
+    """A job of agents that runs already, once all its machines are there."""
+    told = lab.job(number)["machines"]
     job = AgentJob(
         hub,
         number,

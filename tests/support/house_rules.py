@@ -40,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=60.0,
         help="seconds past its deadline after which a test that cannot be stopped ends the run",
     )
+    parser.addoption(
+        "--fault-sequences",
+        type=int,
+        default=25,
+        help="how many random sequences of faults are tried on a real job",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
