@@ -27,9 +27,9 @@ class Lookup:
     _manager: Manager
 
     async def job(self, name: str) -> Job:
-        """The job of a number, or the latest; in the archive or not.
+        """The job of a number, or the latest, in the archive or not; or the one of a name.
 
-        :raises NotFound: there is none such.
+        :raises NotFound: there is none such, or more than one.
         """
         if name == "latest":
             last = await self.listed(frozenset(JobState), None, None, 1)
@@ -37,8 +37,21 @@ class Lookup:
                 raise NotFound("There is no job yet.")
             return last[0]
         if not name.isdecimal() or len(name) > 15:
-            raise NotFound(f"There is no job {name!r}; a job is named by its number or 'latest'.")
+            return self._named(name)
         return await self._manager.history.job(int(name))
+
+    def _named(self, name: str) -> Job:
+        """The only job that is called so, of those that are not in the archive."""
+        named = [job for job in self._manager.book.jobs.values() if job.spec.name == name]
+        if not named:
+            raise NotFound(f"There is no job {name!r}; give its number, or 'latest'.")
+        if len(named) > 1:
+            numbers = ", ".join(str(job.number) for job in named[-5:])
+            raise NotFound(
+                f"{len(named)} jobs are called {name!r}; give a number, such as the last of them:"
+                f" {numbers}."
+            )
+        return named[0]
 
     async def listed(
         self,

@@ -11,15 +11,15 @@ from syndicate.domain.quantities import parse_size, parse_span
 
 
 class Job(click.ParamType):  # type: ignore[type-arg]  # generic since 8.4 only
-    """A job: its number, or ``latest``."""
+    """A job: its number, ``latest``, or its name, if no other has it."""
 
     name = "job"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The word that stands in the URL."""
         text = str(value).removeprefix("#")
-        if not re.fullmatch(r"[1-9][0-9]{0,14}|latest", text):
-            self.fail(f"{value!r} is no job: give its number, or 'latest'.", param, ctx)
+        if not re.fullmatch(r"[1-9][0-9]{0,14}|[A-Za-z][A-Za-z0-9._+-]*", text):
+            self.fail(f"{value!r} is no job: give its number, its name, or 'latest'.", param, ctx)
         return text
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:

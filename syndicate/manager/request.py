@@ -73,7 +73,7 @@ def _lease(arguments: Mapping[str, Any]) -> float | None:
     except ValueError as error:
         raise Invalid(f"for: {error}.") from error
     if not 0 < seconds <= 7 * 86400:
-        raise Invalid(f"for: {arguments['for']!r} is not a time from 0 to 7 days.")
+        raise Invalid(f"for: {arguments['for']!r} is not a time above 0 and up to 7 days.")
     return seconds
 
 

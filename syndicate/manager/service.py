@@ -287,7 +287,7 @@ class Manager(Service):
         if known is not None:
             return known, False
         if no_wait and (reason := self.waits(spec)):
-            raise WouldWait(f"{reason} Submit without no-wait to queue it.")
+            raise WouldWait(f"{reason} Submit it without --no-wait to queue it.")
         if self.book.queued_by(user.name) >= (most := self.site.queued_per_user):
             raise TooMany(
                 f"{user.name} has {most} jobs waiting, and no user may have more here. Submit "

@@ -22,7 +22,10 @@ def timestamp(seconds: float | None) -> str | None:
 
 
 def job_view(
-    job: Job, position: int | None, reason: str, logged: Callable[[Machine], int]
+    job: Job,
+    position: int | None,
+    reason: str,
+    logged: Callable[[Machine], int] = lambda machine: 0,
 ) -> dict[str, Any]:
     """A job.
 

@@ -308,6 +308,14 @@ async def test_jobs_are_asked_for_by_how_they_ended(make_door: Make) -> None:
     assert await numbers("passed,cancelled") == [1, 2, 3]
     assert await numbers("timed-out") == []
     assert await numbers("running,cancelled") == [3]
+    code, told = await door.ask("GET", "/v1/jobs/a%20job")
+    assert code == 404
+    assert "3 jobs are called 'a job'; give a number" in told["error"]["message"]
+    await door.submit(name="only", machines=9)
+    _, told = await door.ask("GET", "/v1/jobs/only")
+    assert told["job"]["job"] == 4
+    await door.ask("POST", "/v1/jobs/only/cancel")
+    assert (await door.ask("GET", "/v1/jobs/onl"))[0] == 404
     code, told = await door.ask("GET", "/v1/jobs?state=cancled")
     assert code == 400
     assert "cancled" in told["error"]["message"]

@@ -223,6 +223,9 @@ def test_resubmitting_sends_the_same_spec(syndicate: Commands, manager: FakeMana
     assert posted["sha256"] == "ab" * 32
     assert posted["machines"] == 3
     assert posted["env"] == {"A": "1"}
+    assert posted["seed"] == 0
+    syndicate("resubmit", "1", "--seed", "new")
+    assert json.loads(manager.seen[-1].body)["spec"]["seed"] > 0
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_a_report_of_a_job_without_faults_and_samples_is_short(
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(("1", "-o", "xml"), 2), (("2",), 3), (("nonsense",), 2)]
+    ("words", "code"), [(("1", "-o", "xml"), 2), (("2",), 3), (("no such",), 2)]
 )
 def test_what_cannot_be_reported_is_told(
     syndicate: Commands, words: tuple[str, ...], code: int

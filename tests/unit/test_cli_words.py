@@ -140,7 +140,7 @@ def test_on_a_terminal_machines_have_colours_and_the_text_is_made_harmless() -> 
         (["lab", "dwon"], "There is no command 'dwon'. Did you mean 'down'?"),
         (["xyzzy"], "There is no command 'xyzzy'. See: syndicate --help"),
         (["logs", "1", "--folow"], "--follow"),
-        (["status", "x"], "'x' is no job: give its number, or 'latest'."),
+        (["status", "../x"], "'../x' is no job: give its number, its name, or 'latest'."),
         (["logs", "1", "--since", "soon"], "'soon' is not a time such as '30s' or '10m'."),
         (["wait"], "Missing argument"),
     ],

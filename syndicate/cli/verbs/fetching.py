@@ -14,6 +14,7 @@ from syndicate.cli.grammar import Verb
 from syndicate.cli.output import visible
 from syndicate.cli.session import Session, pass_session
 from syndicate.cli.types import JOB
+from syndicate.domain.errors import Invalid
 from syndicate.report import folder
 
 
@@ -43,7 +44,10 @@ def fetch(session: Session, job: str, directory: Path | None) -> int:
         left_out = _fetch_files(session, number, top)
         _fetch_samples(session, number, top)
     except OSError as error:
-        raise click.ClickException(f"{error.filename or top}: {error.strerror}") from error
+        raise Invalid(
+            f"{error.filename or top} cannot be written: {error.strerror}. Another directory can be"
+            " given with -d."
+        ) from error
     if found["state"] != "finished":
         session.say(f"Job {number} is still {found['state']}: this is what there is so far.")
     click.echo(str(top))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import uuid
 from collections.abc import Callable
@@ -133,17 +134,28 @@ def run(session: Session, /, source: Path, **options: Any) -> int:
         return _end(session, _followed(session, job, output=True))
 
 
-@click.command(cls=Verb, examples=("syndicate resubmit 17 -f",))
+@click.command(cls=Verb, examples=("syndicate resubmit 17 -f", "syndicate resubmit 17 --seed new"))
 @click.argument("job", type=JOB)
+@click.option(
+    "--seed",
+    type=click.Choice(["same", "new"]),
+    default="same",
+    show_default=True,
+    help="What SYNDICATE_SEED is.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Print its output until it is finished.")
 @click.option("--wait", is_flag=True, help="Return when it is finished, with its exit code.")
 @click.option("-o", "--output", type=click.Choice(FORMATS), help="How to print the job.")
 @pass_session
-def resubmit(session: Session, job: str, follow: bool, wait: bool, output: str | None) -> int:
+def resubmit(
+    session: Session, job: str, seed: str, follow: bool, wait: bool, output: str | None
+) -> int:
     """Queue a job once more, just as it was."""
     former = session.job(job)
     spec = {key: former[key] for key in ("name", "limits", "resources", "outputs", "env", "linger")}
     spec.update(former["source"], machines=former["machines_wanted"], seed=former["seed"])
+    if seed == "new":
+        spec["seed"] = secrets.randbelow(1 << 31)
     spec["clients"] = former["clients"]
     if former["clients"]:
         client = former["client"]

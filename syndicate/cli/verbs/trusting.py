@@ -65,9 +65,9 @@ def new_token(
         click.echo(made["id"])
     else:
         click.echo(made["secret"])
-        until = made["expires_at"] or "for ever"
+        until = f"until {made['expires_at']}" if made["expires_at"] else "for ever"
         whose = made["user"]
-        session.say(f"A token of the role {role} for {whose}, good until {until}. Keep it secret.")
+        session.say(f"A token of the role {role} for {whose}, good {until}. Keep it secret.")
 
 
 @click.command("list", cls=Verb, examples=("syndicate token list", "syndicate token list -o csv"))
