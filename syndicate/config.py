@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import platform
 import tomllib
 from collections.abc import Callable, Mapping
@@ -48,6 +49,32 @@ def _port(value: object) -> int:
     if not 0 <= _whole(value) <= 65535:
         raise ValueError(f"{value!r} is not a port from 0 to 65535")
     return _whole(value)
+
+
+def _ports(value: object) -> tuple[int, ...]:
+    if isinstance(value, list):
+        return tuple(_port(port) for port in value)
+    raise ValueError(f"{value!r} is not a list of ports")
+
+
+def _address(value: object) -> str:
+    try:
+        return str(ipaddress.ip_address(_text(value)))
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not the address of a host, such as '192.0.2.17'") from error
+
+
+def _places(value: object) -> tuple[tuple[str, int], ...]:
+    if isinstance(value, list):
+        return tuple(_place(place) for place in value)
+    raise ValueError(f"{value!r} is not a list of places such as '192.0.2.10:7080'")
+
+
+def _place(value: object) -> tuple[str, int]:
+    address, colon, port = _text(value).rpartition(":")
+    if not colon or not port.isdecimal():
+        raise ValueError(f"{value!r} is not a place such as '192.0.2.10:7080' or '[::1]:7080'")
+    return _address(address.removeprefix("[").removesuffix("]")), _port(int(port))
 
 
 def _text(value: object) -> str:
@@ -248,7 +275,7 @@ class Registration:
     wire_port: int = _key(_port, default=WIRE_PORT)
     api_port: int = _key(_port, default=API_PORT)
     #: By which other machines of a job reach it; found out from the route when empty.
-    address: str = _key(_text, default="")
+    address: str = _key(_address, default="")
     #: What makes it fit for the next job beside its being clean.
     after_job: str | tuple[str, ...] = _key(_after_job, default="clean")
     #: Seconds within which that must be done, or the host have gone down.
@@ -272,6 +299,18 @@ class SandboxConfig:
 
 
 @attrs.frozen
+class NetworkConfig:
+    """``[network]``: what jobs are kept from connecting to."""
+
+    #: Ports of daemons beside those of ``[volunteer]``: the manager's, and those on this host.
+    ports: tuple[int, ...] = _key(_ports, default=(7022,))
+    #: Further places.
+    closed: tuple[tuple[str, int], ...] = _key(_places, default=())
+    #: Places that jobs may connect to all the same.
+    open: tuple[tuple[str, int], ...] = _key(_places, default=())
+
+
+@attrs.frozen
 class Cache:
     """``[cache]``: sources kept for later jobs, in bytes."""
 
@@ -286,6 +325,7 @@ class VolunteerConfig:
     sandbox: SandboxConfig = SandboxConfig()
     cache: Cache = Cache()
     console: VolunteerConsole = VolunteerConsole()
+    network: NetworkConfig = NetworkConfig()
 
 
 def load_manager(path: Path) -> ManagerConfig:
@@ -322,6 +362,7 @@ def load_volunteer(path: Path) -> VolunteerConfig:
         "sandbox": _section(SandboxConfig, table, "sandbox", problems),
         "cache": _section(Cache, table, "cache", problems),
         "console": _section(VolunteerConsole, table, "console", problems),
+        "network": _section(NetworkConfig, table, "network", problems),
     }
     _finish(path, table, sections, problems)
     return VolunteerConfig(**sections)

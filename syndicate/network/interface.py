@@ -37,6 +37,20 @@ class Proof:
     seen: str
 
 
+@attrs.frozen
+class Doors:
+    """The cluster's own ports, which jobs are kept from connecting to; all are of TCP."""
+
+    #: Addresses and ports.
+    closed: tuple[tuple[str, int], ...] = ()
+    #: Ports of this host at any address of its own, unless a job listens there.
+    own: tuple[int, ...] = ()
+    #: Ports of every host.
+    everywhere: tuple[int, ...] = ()
+    #: Addresses and ports that jobs may connect to in spite of all that.
+    open: tuple[tuple[str, int], ...] = ()
+
+
 class INetworkFaults(Interface):
     """Makes guards on this host.
 
@@ -57,6 +71,16 @@ class INetworkFaults(Interface):
         """Remove what a crashed predecessor of this volunteer left: tables, groups, queues.
 
         :returns: how many things were removed.
+        """
+
+    def shut(doors: Doors) -> Deferred[bool]:
+        """Keep all jobs of this volunteer from connecting to these ports, until it is closed, in
+        place of those it was told before; needs `probe`. Others, the daemon too, are not kept from
+        anything.
+
+        :returns: whether it is in force; false where nothing can be done to packets.
+        :raises Invalid: something is no address.
+        :raises SandboxFailed: the kernel does not take it any more.
         """
 
     def guard(key: str, peers: tuple[str, ...]) -> Deferred[IGuard]:

@@ -12,7 +12,8 @@ from zope.interface import implementer
 from syndicate.domain.errors import Conflict
 from syndicate.domain.fault import ON_LINKS, Links
 from syndicate.network import rules
-from syndicate.network.interface import IGuard, INetworkFaults, NetworkFacts, Proof
+from syndicate.network.doors import change
+from syndicate.network.interface import Doors, IGuard, INetworkFaults, NetworkFacts, Proof
 from syndicate.network.judging import Asked
 
 
@@ -72,12 +73,22 @@ class MemoryFaults:
         #: The guards, by key; closed ones too.
         self.guards: dict[str, MemoryGuard] = {}
         self._guard: MemoryGuard | None = None
+        #: What jobs are kept from.
+        self.doors = Doors()
 
     def probe(self) -> Deferred[NetworkFacts]:
         return succeed(NetworkFacts(tuple(sorted(kind.value for kind in ON_LINKS))))
 
     def sweep(self) -> Deferred[int]:
         return succeed(0)
+
+    def shut(self, doors: Doors) -> Deferred[bool]:
+        return execute(self._shut, doors)
+
+    def _shut(self, doors: Doors) -> bool:
+        change("doors", doors)  # which looks at every address
+        self.doors = doors
+        return True
 
     def guard(self, key: str, peers: tuple[str, ...]) -> Deferred[IGuard]:
         if self._guard is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -16,8 +16,9 @@ from syndicate.domain.errors import Conflict, NotClean, SandboxFailed, Syndicate
 from syndicate.domain.fault import ON_LINKS
 from syndicate.network import groups, rules
 from syndicate.network.child import IChildReactor
+from syndicate.network.doors import REFUSALS, change, table
 from syndicate.network.guard import NftGuard, NoGuard
-from syndicate.network.interface import IGuard, INetworkFaults, NetworkFacts
+from syndicate.network.interface import Doors, IGuard, INetworkFaults, NetworkFacts
 from syndicate.network.libnftables import Nftables, NftError
 from syndicate.network.probe import Prober
 from syndicate.network.trying import Findings, Tools, find_out
@@ -45,6 +46,8 @@ class NftFaults:
         self._findings: Findings | None = None
         self._facts = NetworkFacts(())
         self._guard: IGuard | None = None
+        #: Whether there is a table that keeps jobs from ports.
+        self._shut = False
         self.group: Path | None = None
 
     def probe(self) -> Deferred[NetworkFacts]:
@@ -108,6 +111,37 @@ class NftFaults:
         _log.error("{group} is in use and stays; the next start will look again", group=group)
         return False
 
+    def shut(self, doors: Doors) -> Deferred[bool]:
+        return execute(self._shut_doors, doors)
+
+    def _shut_doors(self, doors: Doors) -> bool:
+        if self._tools is None or self._findings is None:
+            return False
+        name = rules.table_name(self._tag, "doors")
+        text = change(name, doors)
+        try:
+            if not self._shut:
+                self._make_doors(name, self._tools.nft, self._findings.ours)
+            self._tools.nft.run(text)
+        except NftError as error:
+            why = f"Jobs cannot be kept from the daemons' ports: {error}."
+            if self._shut:  # so it could be before, and must be now
+                raise SandboxFailed(why) from error
+            _log.warn("{why}", why=why)
+            return False
+        return True
+
+    def _make_doors(self, name: str, nft: Nftables, ours: rules.Ours) -> None:
+        for refusal in REFUSALS:
+            try:
+                nft.run(table(name, ours, refusal))
+            except NftError:
+                if refusal == REFUSALS[-1]:
+                    raise
+            else:
+                self._shut = True
+                return
+
     def guard(self, key: str, peers: tuple[str, ...]) -> Deferred[IGuard]:
         if self._guard is not None:
             return fail(Conflict("A guard stands already; close it first."))
@@ -151,3 +185,4 @@ class NftFaults:
         if self.group is not None:
             await self._remove(self.group)
         self._tools = self._findings = self.group = None
+        self._shut = False

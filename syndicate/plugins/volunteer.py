@@ -31,6 +31,7 @@ from syndicate.network.interface import NetworkFacts
 from syndicate.network.nft import NftFaults
 from syndicate.plugins.console import make_console
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
+from syndicate.plugins.own_ports import OwnPorts
 from syndicate.sandbox.chroot import ChrootSandbox
 from syndicate.sandbox.interface import SandboxFacts
 from syndicate.volunteer.after_job import Command
@@ -100,6 +101,13 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
         network,
         functools.partial(_make_door, reactor),
         after_job=_after_job(reactor, who),
+        doors=OwnPorts(
+            reactor,
+            who.manager,
+            (who.wire_port, who.api_port, *config.network.ports),
+            closed=config.network.closed,
+            open=config.network.open,
+        ),
     )
 
     def words(console: Callable[[], Console]) -> MakeWords:

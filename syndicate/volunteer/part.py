@@ -61,6 +61,8 @@ class Bench:
     #: Brings a client's request to the manager, while there is a link.
     ask: Callable[[Ask], Deferred[Any]]
     network: INetworkFaults
+    #: Keeps jobs from the ports of manager and volunteers, wherever these are now.
+    close_ports: Callable[[], Awaitable[object]]
     #: Whether packets can be guarded on this host.
     guarded: bool
     #: Opens the door of a client: its directory, the user that may use it, what is behind it.
@@ -164,6 +166,7 @@ class PartInHand:
 
     async def _prepare(self) -> None:
         order, bench = self.order, self._bench
+        await bench.close_ports()
         source = await bench.transfer.download(order.sha256, order.size, bench.cache)
         self._refuse_if_released()
         plot = Plot(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from syndicate.domain.errors import Conflict, Fenced, NotClean, SyndicateError, 
 from syndicate.domain.fault import ON_LINKS
 from syndicate.domain.job import Limits
 from syndicate.domain.volunteer import Facts
-from syndicate.network.interface import INetworkFaults, NetworkFacts
+from syndicate.network.interface import Doors, INetworkFaults, NetworkFacts
 from syndicate.sandbox.interface import ISandbox, SandboxFacts
 from syndicate.volunteer.outbox import Outbox
 from syndicate.volunteer.part import Bench, Door, PartInHand
@@ -78,6 +78,8 @@ class Inside:
     linked: bool
     boot: str
     term: int
+async def _no_doors() -> Doors:
+    return Doors()
 
 
 @implementer(IWorker)
@@ -106,6 +108,8 @@ class Volunteer(Service):
     #: Calls what waits for the disk.
     _aside: Callable[..., Deferred[Any]] = deferToThread
     _after_job: AfterJob | None = attrs.field(default=None, kw_only=True)
+    #: Tells of the cluster's own ports, which jobs are kept from.
+    _doors: Callable[[], Awaitable[Doors]] = attrs.field(default=_no_doors, kw_only=True)
     _boot: str = attrs.field(init=False, factory=lambda: uuid.uuid4().hex)
     _known: Facts | None = attrs.field(init=False, default=None)
     _dialler: Dialler | None = attrs.field(init=False, default=None)
@@ -129,6 +133,13 @@ class Volunteer(Service):
         await self._network.sweep()
         paths = await self._network.probe()
         probed = await self._sandbox.probe()
+        if await self._close_ports():
+            probed = attrs.evolve(probed, enforced=(*probed.enforced, "ports"))
+        else:
+            log.warn(
+                "Jobs are not kept from the ports of manager and volunteers, as nothing can be "
+                "done to packets here."
+            )
         self._known = self._facts(probed, paths)
         for remark in probed.remarks:
             log.warn("{remark}", remark=remark)
@@ -151,6 +162,9 @@ class Volunteer(Service):
         linked = self._manager is not None
         unfit = self._tidying.unfit
         return Inside(self._part, self._known, unfit, linked, self._boot, self._outbox.term)
+    async def _close_ports(self) -> bool:
+        """Keep jobs from the ports of now; false where that cannot be."""
+        return await self._network.shut(await self._doors())
 
     def stopService(self) -> Deferred[None]:
         """Kill what runs, remove it, and hang up."""
@@ -270,6 +284,7 @@ class Volunteer(Service):
             self._post.report,
             self._ask,
             self._network,
+            self._close_ports,
             bool(self._known and set(self._known.faults) & {kind.value for kind in ON_LINKS}),
             self._make_door,
             self._spool.with_name("doors"),

@@ -21,6 +21,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 from syndicate.domain.errors import SyndicateError
 from syndicate.domain.fault import Links
 from syndicate.network import rules
+from syndicate.network.interface import Doors
 from syndicate.network.nft import NftFaults
 
 reactor: Any = installed
@@ -34,6 +35,10 @@ def links(words: dict[str, Any]) -> Links:
             for part, items in words.items()
         }
     )
+
+
+def _plain(place: Any) -> Any:
+    return tuple(place) if isinstance(place, list) else place
 
 
 class Daemon(LineOnlyReceiver):
@@ -71,6 +76,10 @@ class Daemon(LineOnlyReceiver):
 
     async def do_sweep(self) -> int:
         return await self._faults.sweep()
+
+    async def do_shut(self, **words: Any) -> bool:
+        parts = {part: tuple(_plain(place) for place in places) for part, places in words.items()}
+        return await self._faults.shut(Doors(**parts))
 
     async def do_guard(self, key: str, peers: list[str]) -> None:
         self._guard = await self._faults.guard(key, tuple(peers))

@@ -1,0 +1,147 @@
+"""Jobs of a real cluster try the daemons' ports from inside their sandboxes: on hosts of their own
+and on the manager's, where a volunteer runs beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syndicate.lab.daemons import RealDaemons
+from tests.support.labs import Running, eventually, up
+from tests.support.traces import KEEPERS
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.system, pytest.mark.deadline(90)]
+
+#: What a job sees: the errors of connections to some places, 0 for none.
+TRIES = """
+import json, os, socket, sys, threading
+seen = {}
+for place in sys.argv[1:]:
+    address, port = place.rsplit(':', 1)
+    with socket.socket() as made:
+        made.settimeout(5)
+        seen[place] = made.connect_ex((address, int(port)))
+own = {}
+for port in (7070, 7080):  # the numbers themselves are nobody's
+    try:
+        with socket.create_server((os.environ['SYNDICATE_ADDRESS'], port)) as listening:
+            with socket.create_connection(listening.getsockname(), 5):
+                own[port] = 'ok'
+    except OSError as error:
+        own[port] = str(error)
+print('SEEN', json.dumps([seen, own]))
+"""
+REFUSED = 111
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A lab of two volunteers, and a third on the manager's host; the manager listens everywhere,
+    as it does by default.
+    """
+    directory = tmp_path_factory.mktemp("ports")
+    directory.chmod(0o755)
+    with up(directory, 2) as running:
+        config = running.lab.directory / "manager/manager.toml"
+        text = config.read_text()
+        address = running.lab.host("manager").address
+        config.write_text(text.replace(f'address = "{address}"', 'address = "0.0.0.0"'))
+        running.lab.restart("manager")
+        third = beside_the_manager(running)
+        KEEPERS.append(lambda: [third.pid])
+        try:
+            eventually(lambda: "beside" in running.volunteers() and running.all_free())
+            yield running
+        finally:
+            KEEPERS.pop()
+            third.send_signal(signal.SIGTERM)
+            third.wait(20)
+
+
+def beside_the_manager(running: Running) -> subprocess.Popen[bytes]:
+    """Start a volunteer on the manager's host, which it knows by its loopback address."""
+    place = running.lab.directory / "beside"
+    (place / "state").mkdir(parents=True)
+    model = running.lab.directory / "v1"
+    for name in ("authority.pem", "join"):
+        shutil.copy(model / name, place / name)
+    address = running.lab.host("manager").address
+    uids = running.lab.host("v1").uids
+    assert uids is not None
+    lines = []
+    for line in (model / "volunteer.toml").read_text().splitlines():
+        key = line.partition(" = ")[0]
+        line = line.replace(str(model), str(place))
+        line = {
+            "name": 'name = "beside"',
+            "manager": 'manager = "127.0.0.1"',
+            "address": f'address = "{address}"',
+            "uids": f"uids = [{uids[0] + 2000}, {uids[0] + 2015}]",
+        }.get(key, line)
+        lines.append(line)
+    config = place / "volunteer.toml"
+    config.write_text("\n".join(lines) + "\n")
+    words = RealDaemons().command(running.lab.directory, running.lab.host("v1"))
+    words = [word.replace(str(model), str(place)) for word in words]
+    with (place / "output").open("wb") as output:
+        return running.lab.exec("manager", words, stdout=output, stderr=output)
+
+
+def seen_by_jobs(lab: Running, *places: str) -> dict[str, tuple[dict[str, int], dict[str, str]]]:
+    """What a job of three machines saw, by volunteer."""
+    makefile = f"master slave:\n\t@/usr/bin/python3 tries.py {' '.join(places)}\n"
+    number = lab.submit(lab.source(makefile, **{"tries.py": TRIES}), 3)
+    job = lab.wait(number)
+    assert job["outcome"] == "passed", job
+    found = {}
+    for machine in job["machines"]:
+        printed = lab.run("logs", str(number), "--machine", machine["machine"]).out
+        (line,) = (line for line in printed.splitlines() if "SEEN" in line)
+        found[machine["volunteer"]] = tuple(json.loads(line.partition("SEEN ")[2]))
+    return found
+
+
+def test_no_job_reaches_a_port_of_the_daemons_and_the_daemons_do(lab: Running) -> None:
+    manager = lab.lab.host("manager").address
+    places = [f"{manager}:7070", f"{manager}:7080"]
+    found = seen_by_jobs(lab, *places, "127.0.0.1:7070", "127.0.0.1:7080")
+    assert set(found) == {"v1", "v2", "beside"}
+    for seen, _ in found.values():
+        assert set(seen.values()) == {REFUSED}
+    # Nobody had these numbers on two of the hosts, and there a job can use them for itself.
+    for name in ("v1", "v2"):
+        assert found[name][1] == {"7070": "ok", "7080": "ok"}
+    # All this while the volunteer that shares the manager's host talks with it.
+    assert lab.volunteers()["beside"]["state"] != "gone"
+    assert all("ports" in each["enforced"] for each in lab.volunteers().values())
+
+
+def test_what_the_site_opens_is_reached(lab: Running) -> None:
+    """And so nothing else was in the way in the test before."""
+    manager = lab.lab.host("manager").address
+    for name in ("v1", "v2"):
+        config = lab.lab.directory / name / "volunteer.toml"
+        config.write_text(config.read_text() + f'[network]\nopen = ["{manager}:7080"]\n')
+        lab.lab.restart(name)
+    eventually(lab.all_free)
+    found = seen_by_jobs(lab, f"{manager}:7080", f"{manager}:7070")
+    for name in ("v1", "v2"):
+        assert found[name][0] == {f"{manager}:7080": 0, f"{manager}:7070": REFUSED}
+    assert set(found["beside"][0].values()) == {REFUSED}
+
+
+def test_no_table_outlives_its_volunteer(lab: Running) -> None:
+    lab.lab.kill("v2", signal.SIGKILL)
+    tables = lab.lab.exec("v2", ["nft", "list", "tables"], stdout=subprocess.PIPE)
+    assert tables.communicate()[0] == b""
+    lab.lab.start("v2")
+    tables = lab.lab.exec("v2", ["nft", "list", "tables"], stdout=subprocess.PIPE)
+    assert b"_doors" in tables.communicate()[0]
+    assert Path(lab.lab.directory / "v2/log").exists()
