@@ -303,7 +303,7 @@ class NetworkConfig:
     """``[network]``: what jobs are kept from connecting to."""
 
     #: Ports of daemons beside those of ``[volunteer]``: the manager's, and those on this host.
-    ports: tuple[int, ...] = _key(_ports, default=(7022,))
+    ports: tuple[int, ...] = _key(_ports, default=(CONSOLE_PORT,))
     #: Further places.
     closed: tuple[tuple[str, int], ...] = _key(_places, default=())
     #: Places that jobs may connect to all the same.

@@ -105,6 +105,8 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
             reactor,
             who.manager,
             (who.wire_port, who.api_port, *config.network.ports),
+            # Where this volunteer has a console the others have too, at the same port.
+            everywhere=(config.console.port,) if config.console.port else (),
             closed=config.network.closed,
             open=config.network.open,
         ),

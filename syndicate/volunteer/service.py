@@ -78,6 +78,8 @@ class Inside:
     linked: bool
     boot: str
     term: int
+
+
 async def _no_doors() -> Doors:
     return Doors()
 
@@ -162,6 +164,7 @@ class Volunteer(Service):
         linked = self._manager is not None
         unfit = self._tidying.unfit
         return Inside(self._part, self._known, unfit, linked, self._boot, self._outbox.term)
+
     async def _close_ports(self) -> bool:
         """Keep jobs from the ports of now; false where that cannot be."""
         return await self._network.shut(await self._doors())

@@ -5,17 +5,13 @@ and on the manager's, where a volunteer runs beside it.
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from syndicate.lab.daemons import RealDaemons
 from tests.support.labs import Running, eventually, up
-from tests.support.traces import KEEPERS
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.system, pytest.mark.deadline(90)]
 
@@ -43,55 +39,19 @@ REFUSED = 111
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A lab of two volunteers, and a third on the manager's host; the manager listens everywhere,
+    """A lab of three volunteers, one of them on the manager's host; the manager listens everywhere,
     as it does by default.
     """
     directory = tmp_path_factory.mktemp("ports")
     directory.chmod(0o755)
-    with up(directory, 2) as running:
+    with up(directory, 3, manager_on="v3") as running:
         config = running.lab.directory / "manager/manager.toml"
-        text = config.read_text()
-        address = running.lab.host("manager").address
+        text, address = config.read_text(), running.lab.host("manager").address
+        assert f'address = "{address}"' in text
         config.write_text(text.replace(f'address = "{address}"', 'address = "0.0.0.0"'))
         running.lab.restart("manager")
-        third = beside_the_manager(running)
-        KEEPERS.append(lambda: [third.pid])
-        try:
-            eventually(lambda: "beside" in running.volunteers() and running.all_free())
-            yield running
-        finally:
-            KEEPERS.pop()
-            third.send_signal(signal.SIGTERM)
-            third.wait(20)
-
-
-def beside_the_manager(running: Running) -> subprocess.Popen[bytes]:
-    """Start a volunteer on the manager's host, which it knows by its loopback address."""
-    place = running.lab.directory / "beside"
-    (place / "state").mkdir(parents=True)
-    model = running.lab.directory / "v1"
-    for name in ("authority.pem", "join"):
-        shutil.copy(model / name, place / name)
-    address = running.lab.host("manager").address
-    uids = running.lab.host("v1").uids
-    assert uids is not None
-    lines = []
-    for line in (model / "volunteer.toml").read_text().splitlines():
-        key = line.partition(" = ")[0]
-        line = line.replace(str(model), str(place))
-        line = {
-            "name": 'name = "beside"',
-            "manager": 'manager = "127.0.0.1"',
-            "address": f'address = "{address}"',
-            "uids": f"uids = [{uids[0] + 2000}, {uids[0] + 2015}]",
-        }.get(key, line)
-        lines.append(line)
-    config = place / "volunteer.toml"
-    config.write_text("\n".join(lines) + "\n")
-    words = RealDaemons().command(running.lab.directory, running.lab.host("v1"))
-    words = [word.replace(str(model), str(place)) for word in words]
-    with (place / "output").open("wb") as output:
-        return running.lab.exec("manager", words, stdout=output, stderr=output)
+        eventually(lambda: len(running.volunteers()) == 3 and running.all_free())
+        yield running
 
 
 def seen_by_jobs(lab: Running, *places: str) -> dict[str, tuple[dict[str, int], dict[str, str]]]:
@@ -112,14 +72,15 @@ def test_no_job_reaches_a_port_of_the_daemons_and_the_daemons_do(lab: Running) -
     manager = lab.lab.host("manager").address
     places = [f"{manager}:7070", f"{manager}:7080"]
     found = seen_by_jobs(lab, *places, "127.0.0.1:7070", "127.0.0.1:7080")
-    assert set(found) == {"v1", "v2", "beside"}
+    assert set(found) == {"v1", "v2", "v3"}
+    assert lab.lab.host("v3").address == manager
     for seen, _ in found.values():
         assert set(seen.values()) == {REFUSED}
     # Nobody had these numbers on two of the hosts, and there a job can use them for itself.
     for name in ("v1", "v2"):
         assert found[name][1] == {"7070": "ok", "7080": "ok"}
     # All this while the volunteer that shares the manager's host talks with it.
-    assert lab.volunteers()["beside"]["state"] != "gone"
+    assert lab.volunteers()["v3"]["state"] != "gone"
     assert all("ports" in each["enforced"] for each in lab.volunteers().values())
 
 
@@ -134,7 +95,14 @@ def test_what_the_site_opens_is_reached(lab: Running) -> None:
     found = seen_by_jobs(lab, f"{manager}:7080", f"{manager}:7070")
     for name in ("v1", "v2"):
         assert found[name][0] == {f"{manager}:7080": 0, f"{manager}:7070": REFUSED}
-    assert set(found["beside"][0].values()) == {REFUSED}
+    assert set(found["v3"][0].values()) == {REFUSED}
+
+
+def test_a_volunteer_that_had_jobs_ends_at_once_when_told_to(lab: Running) -> None:
+    """Its connection, over which much has gone, is one of TLS with someone who listens to it."""
+    lab.lab.kill("v1", signal.SIGTERM, 8.0)
+    lab.lab.start("v1")
+    eventually(lab.all_free)
 
 
 def test_no_table_outlives_its_volunteer(lab: Running) -> None:
@@ -144,4 +112,3 @@ def test_no_table_outlives_its_volunteer(lab: Running) -> None:
     lab.lab.start("v2")
     tables = lab.lab.exec("v2", ["nft", "list", "tables"], stdout=subprocess.PIPE)
     assert b"_doors" in tables.communicate()[0]
-    assert Path(lab.lab.directory / "v2/log").exists()
