@@ -273,6 +273,16 @@ class BoundedBroker(pb.Broker):
         log.warn("the connection of {peer} was broken off: {why}", peer=self.peer, why=why)
         self._wire.abortConnection()
 
+    def hang_up(self) -> None:
+        """End the connection in order, once everything is sent; it is lost a little later.
+
+        TLS waits with its own last word for as long as somebody wants to be told whether the peer
+        reads, so whoever just loses the connection would wait for ever.
+        """
+        if self._heard and not self.disconnected:
+            self._wire.unregisterProducer()
+        self._wire.loseConnection()
+
     # Whether the peer reads.
 
     def pauseProducing(self) -> None:

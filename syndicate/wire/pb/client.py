@@ -89,6 +89,8 @@ class ManagerDialler:
     _pause: Callable[[int], float] = attrs.field(init=False)
     _service: ClientService = attrs.field(init=False)
     _complaint: str = ""
+    #: The connection of now, or the last one.
+    _broker: Any = None
     _refusals: int = 0
 
     def __attrs_post_init__(self) -> None:
@@ -110,6 +112,8 @@ class ManagerDialler:
 
     def stop(self) -> Deferred[None]:
         """Hang up and dial no more."""
+        if self._broker is not None and not self._broker.disconnected:
+            self._broker.hang_up()
         return self._service.stopService()
 
     def _retry(self, attempt: int) -> float:
@@ -117,6 +121,7 @@ class ManagerDialler:
         return min(self._pause(min(max(attempt, self._refusals), 20)), LONGEST_PAUSE)
 
     def _connected(self, broker: Any) -> None:
+        self._broker = broker
         # The service must not wait for this: it cannot bear the loss of a connection that it
         # still prepares.
         Deferred.fromCoroutine(self._join(broker)).addErrback(

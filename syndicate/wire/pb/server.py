@@ -89,7 +89,7 @@ class Door(pb.Root):
             if isinstance(error, Unauthorized | Forbidden):
                 self._refused(self._broker.peer, error)
             # Once the answer has been given.
-            self._clock.callLater(0, self._broker.transport.loseConnection)
+            self._clock.callLater(0, self._broker.hang_up)
             raise
 
     def _join(self, message: object, orders: object) -> Any:
