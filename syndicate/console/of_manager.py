@@ -17,7 +17,7 @@ from syndicate.domain.job import Job, JobState, Machine
 from syndicate.domain.quantities import parse_span, say_size
 from syndicate.domain.scheduler import Census
 from syndicate.manager.service import Manager, User
-from syndicate.manager.views import timestamp
+from syndicate.manager.views import fault_view, timestamp
 
 #: Jobs that `jobs` shows: the latest.
 SHOWN = 50
@@ -58,9 +58,12 @@ class Looking:
         jobs = sorted(self._manager.book.jobs.values(), key=lambda job: job.number)
         return Table(jobs[-_number(count) :], self._row, "There is no job yet.")
 
-    def job(self, number: int | str) -> Facts[Job]:
+    def job(self, number: int | str) -> Any:
         """One job with its machines."""
-        job = self._manager.book.get(_number(number))
+        return self._of(number, self.shown)
+
+    def shown(self, job: Job) -> Facts[Job]:
+        """A job with its machines."""
         facts = {
             **self._row(job),
             "attempt": job.attempt,
@@ -75,9 +78,19 @@ class Looking:
         waiting = self._manager.book.queue()
         return Table(waiting, self._row, "Nothing waits.")
 
-    def why(self, number: int | str) -> Text:
+    def why(self, number: int | str) -> Any:
         """Why a job waits, or ended so."""
-        return Text(self._reason(self._manager.book.get(_number(number))) or "It runs.")
+        return self._of(number, lambda job: Text(self._reason(job) or "It runs."))
+
+    def _of(self, number: int | str, show: Callable[[Job], Any]) -> Any:
+        """Something about a job: at once, or a Deferred if it is in the archive."""
+        job = self._manager.book.jobs.get(_number(number))
+        if job is not None:
+            return show(job)
+        return Deferred.fromCoroutine(self._archived(_number(number), show))
+
+    async def _archived(self, number: int, show: Callable[[Job], Any]) -> Any:
+        return show(await self._manager.history.job(number))
 
     def volunteers(self) -> Table[Any]:
         """All volunteers."""
@@ -101,12 +114,15 @@ class Looking:
         }
         return Facts(member, facts)
 
-    def faults(self, number: int | str) -> Table[Any]:
+    def faults(self, number: int | str) -> Deferred[Table[Any]]:
         """All faults of a job."""
-        job = self._manager.book.get(_number(number))
-        found = self._manager.handles.faults(job)
+        return Deferred.fromCoroutine(self._faults(_number(number)))
+
+    async def _faults(self, number: int) -> Table[Any]:
+        _, found = await self._manager.history.job_and_faults(number)
+        views = [fault_view(number, fault) for fault in found]
         shown = ("id", "kind", "machines", "by", "state", "verified_at", "healed_at", "note")
-        return Table(found, lambda each: {key: each[key] for key in shown}, "It had none.")
+        return Table(views, lambda each: {key: each[key] for key in shown}, "It had none.")
 
     def events(self, number: int | str, after: int | str = 0) -> Deferred[Table[Any]]:
         """What happened to a job."""
@@ -218,7 +234,7 @@ class Steering:
 
     async def _cancel(self, number: int) -> Facts[Job]:
         job = await self._manager.cancel(self._user, number)
-        return Looking(self._manager).job(job.number)
+        return Looking(self._manager).shown(job)
 
     async def _fault(self, number: int, kind: str, arguments: dict[str, Any]) -> Facts[Any]:
         found = await self._manager.fault(self._user, number, kind, arguments, None)

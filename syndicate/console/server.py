@@ -117,6 +117,11 @@ class _Transport(SSHServerTransport):
 class _Connection(SSHConnection):
     transport: Any
 
+    def serviceStarted(self) -> None:
+        """Somebody has logged in."""
+        super().serviceStarted()
+        self.transport.avatar.came()
+
     def ssh_CHANNEL_OPEN(self, packet: bytes) -> None:
         """Sessions only; Twisted logs a traceback for all else, such as forwarding of ports."""
         kind, rest = getNS(packet)

@@ -40,7 +40,6 @@ class Person(ConchUser):
         super().__init__()
         self.console, self._user, self._key = console, user, key
         self.channelLookup[b"session"] = SSHSession
-        self._greeted = False
         self.since = console.clock.seconds()
         #: What is to be ended with the connection.
         self.endings: list[Callable[[], None]] = []
@@ -57,14 +56,9 @@ class Person(ConchUser):
         visitor = self.visitor
         return Actor(Kind.PERSON, visitor.name, visitor.role, visitor.key, visitor.address)
 
-    def serviceStarted(self) -> None:
-        """Recorded once the connection is theirs."""
-
-    def greet(self) -> None:
-        """Record the login, with the first thing that is asked for."""
-        if not self._greeted:
-            self._greeted = True
-            self.console.record(self.actor, "console login")
+    def came(self) -> None:
+        """The connection is theirs."""
+        self.console.record(self.actor, "console login")
 
     def typed(self, line: str) -> None:
         """Record a line, before anything is done about it."""
@@ -100,7 +94,6 @@ class Session:
 
     def openShell(self, proto: Any) -> None:
         """Lines are wanted, on a terminal if there is one."""
-        self._person.greet()
         self._close = proto.loseConnection
         if self._size is None:
             self._plain = Plain(self._lines)
@@ -117,7 +110,6 @@ class Session:
     def execCommand(self, proto: Any, command: bytes) -> None:
         """``ssh host word``: the same for all roles, and never Python."""
         person = self._person
-        person.greet()
         line = command.decode("utf-8", "replace").strip()
         person.typed(line)
         proto.makeConnection(_Into(_drop))
