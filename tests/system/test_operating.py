@@ -45,7 +45,8 @@ def console(lab: Running, tmp_path: Path) -> Callable[..., Ran]:
 
 
 def state_of(lab: Running, name: str) -> str:
-    return str(lab.volunteers()[name]["state"])
+    # It is not known to a manager that has just been started.
+    return str(lab.volunteers().get(name, {}).get("state"))
 
 
 def configure(lab: Running, name: str, section: str, **values: Any) -> Host:
