@@ -238,12 +238,21 @@ class HistoryConfig:
     #: Finished jobs in memory, by number and by age in seconds; older ones are in the archive.
     jobs: int = _key(_whole, default=1000)
     age: float = _key(parse_span, default=7 * 24 * 3600.0)
+    #: Seconds after which the logs and outputs of a job in the archive are removed; never if None.
+    files: float | None = _key(parse_span, default=None)
 
 
 @attrs.frozen
 class Storage:
-    """``[storage]``: what is taken from users."""
+    """``[storage]``: what is taken from users, and how much of the disk for it."""
 
+    #: Bytes of all sources, outputs and unfinished uploads.
+    blobs: int = _key(parse_size, default=100 << 30)
+    #: Bytes of the disk that sources, outputs and logs leave free for the database.
+    reserve: int = _key(parse_size, default=64 << 20)
+    #: Uploads at once, of all users, and of one.
+    uploads: int = _key(_whole, default=64)
+    uploads_per_user: int = _key(_whole, default=8)
     #: Jobs that one user may have waiting.
     queued_per_user: int = _key(_whole, default=1000)
 

@@ -56,6 +56,16 @@ class Access:
         """
         return self._manager.fleet.session_name(self._bearer(request)) or self.user(request).name
 
+    def sender(self, request: Request) -> tuple[str, bool]:
+        """The name of a user or volunteer as for `anybody`, and whether it is a volunteer's."""
+        name = self._manager.fleet.session_name(self._bearer(request))
+        return (name, True) if name else (self.user(request).name, False)
+
+    def admit(self, request: Request, who: str, size: int, *, volunteer: bool) -> None:
+        """Let somebody send a file with this request, or raise why not."""
+        ended = self._manager.uploads.begin(who, size, volunteer=volunteer)
+        request.notifyFinish().addBoth(lambda _: ended())
+
     def _bearer(self, request: Request) -> str:
         try:
             return bearer(request)

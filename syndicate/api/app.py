@@ -162,6 +162,10 @@ class Api:
         events = await self._following.all_events(job.number)
         return {"files": self._files.listing(job.number, events)}
 
+    def doubt_store(self) -> None:
+        """See `Manager.doubt_store`."""
+        self._manager.doubt_store()
+
     # The doors.
 
     def resource(self) -> Any:

@@ -14,7 +14,13 @@ from syndicate.api.exchange import BODY_CAP, refuse
 from syndicate.blobs.interface import IBlobStore
 from syndicate.blobs.serve import Gathered, begin_upload
 from syndicate.blobs.streaming import Sink, StreamingRequest, StreamingSite
-from syndicate.domain.errors import Forbidden, NotFound, SyndicateError, Unauthorized
+from syndicate.domain.errors import (
+    Forbidden,
+    NotFound,
+    StorageReadOnly,
+    SyndicateError,
+    Unauthorized,
+)
 
 _BLOB = re.compile(rb"/v1/blobs/([0-9a-f]{64})")
 
@@ -30,12 +36,18 @@ def make_site(reactor: Any, api: Api, access: Access, blobs: IBlobStore) -> Stre
         found = _BLOB.fullmatch(request.path)
         if request.method != b"PUT" or found is None:
             return Gathered(BODY_CAP) if length != 0 else None
-        access.anybody(request)
-        return begin_upload(request, length, blobs, found[1].decode())
+        who, volunteer = access.sender(request)
+
+        def admit(size: int) -> None:
+            access.admit(request, who, size, volunteer=volunteer)
+
+        return begin_upload(request, length, blobs, found[1].decode(), admit)
 
     def answer(request: StreamingRequest, error: SyndicateError) -> bytes:
         if isinstance(error, (Unauthorized, Forbidden)):
             api.auditing.refused(request, error)
+        if isinstance(error, StorageReadOnly):
+            api.doubt_store()
         return refuse(request, error)
 
     site = _QuietSite(api.resource(), begin, answer, reactor)

@@ -72,6 +72,8 @@ class FileAudit:
                 self._lost = 0
             self._write(entry)
         except OSError as error:
+            # Nothing stays open on a disk that may have to be unmounted.
+            self.close()
             if not self._lost:
                 log.critical(
                     "The audit log in {directory} cannot be written: {why}. Make room there; what"
@@ -137,12 +139,15 @@ class FileAudit:
         # Of their own, as those of the streams may be closed meanwhile.
         copies = [os.dup(stream.fd) for stream in dirty]
 
-        def sync() -> None:
-            _sync_quietly(copies)
+        def sync() -> bool:
+            well = _sync_quietly(copies)
             for copy in copies:
                 os.close(copy)
+            return well
 
-        deferToThread(sync).addErrback(
+        # As in `record`: nothing stays open on a disk that may have to be unmounted.
+        done = deferToThread(sync).addCallback(lambda well: None if well else self.close())
+        done.addErrback(
             lambda failure: log.failure("the audit log was not brought to the disk", failure)
         )
 
@@ -176,12 +181,15 @@ def _older(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}") if number else path
 
 
-def _sync_quietly(fds: list[int]) -> None:
+def _sync_quietly(fds: list[int]) -> bool:
+    well = True
     for fd in fds:
         try:
             os.fdatasync(fd)
         except OSError as error:
+            well = False
             log.critical("The audit log may not be on its disk: {why}.", why=error.strerror)
+    return well
 
 
 def _lines_from_end(path: Path) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import threading
@@ -35,18 +36,26 @@ class FileBlobStore:
     :param directory: made when it is not there.
     :param blob_limit: most bytes of one blob.
     :param reactor: whose threads do what waits for the disk.
+    :param reserve: bytes of the disk that are left to others.
     :param durable: whether a blob survives a power cut once its writer is finished. A cache can
         do without and be much faster: what lay in it when the machine went down is checked
         before it is used again.
     """
 
     def __init__(
-        self, directory: Path, blob_limit: int, reactor: IReactorThreads, *, durable: bool = True
+        self,
+        directory: Path,
+        blob_limit: int,
+        reactor: IReactorThreads,
+        *,
+        durable: bool = True,
+        reserve: int = 0,
     ) -> None:
         self._directory = directory
         self._limit = blob_limit
         self._reactor = reactor
         self._durable = durable
+        self._reserve = reserve
         self._lock = threading.Lock()
         self._in_hand: set[str] = set()
         try:
@@ -102,12 +111,31 @@ class FileBlobStore:
 
     def _check_room(self, sha256: str, size: int) -> None:
         lacking = size - (self.size(sha256) or self.held(sha256))
-        free = shutil.disk_usage(self._directory).free
-        if lacking > free:
+        if lacking > (free := self.free()):
             raise StorageFull(
                 f"{self._directory} has room for {free} more bytes, and the blob "
                 f"{sha256[:12]}… needs {lacking}. Free some room and try again."
             )
+
+    def free(self) -> int:
+        try:
+            free = shutil.disk_usage(self._directory).free
+        except OSError as error:
+            raise storage_error(self._directory, error) from error
+        return max(0, free - self._reserve)
+
+    def used(self, sha256: str) -> float | None:
+        try:
+            return self._path(sha256).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def total(self) -> int:
+        total = 0
+        for path in (*self._blobs(), *self._partials()):
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
 
     def open(self, sha256: str) -> BinaryIO:
         with self._use(sha256) as path:
@@ -122,7 +150,12 @@ class FileBlobStore:
         path = self._path(sha256)
         try:
             # The time of modification, which an immutable file has no other use for.
-            os.utime(path)
+            try:
+                os.utime(path)
+            except OSError as error:
+                # Reading goes on, from a disk that takes no writes as well.
+                if error.errno == errno.ENOENT:
+                    raise
             yield path
         except FileNotFoundError as error:
             raise NotFound(f"The blob {sha256} is not held here.") from error
@@ -133,12 +166,17 @@ class FileBlobStore:
     def list(self) -> list[str]:
         return [path.name for path in self._blobs()]
 
-    def sweep(self, keep: frozenset[str], capacity: int) -> Sequence[str]:
+    def sweep(
+        self, keep: frozenset[str], capacity: int, since: float | None = None
+    ) -> Sequence[str]:
+        self._give_up_old_partials()
         found = []
         for path in self._blobs():
             with contextlib.suppress(FileNotFoundError):
                 found.append((path.stat(), path))
         total = sum(stat.st_size for stat, _ in found)
+        if since is not None:
+            found = [(stat, path) for stat, path in found if stat.st_mtime < since]
         deleted = []
         for stat, path in sorted(found, key=lambda each: each[0].st_mtime_ns):
             if total <= capacity:
@@ -147,17 +185,24 @@ class FileBlobStore:
                 path.unlink(missing_ok=True)
                 deleted.append(path.name)
                 total -= stat.st_size
-        self._give_up_old_partials()
         return deleted
 
     def _give_up_old_partials(self) -> None:
-        for path in (self._directory / PARTIAL).iterdir():
+        for path in self._partials():
             with self._lock, contextlib.suppress(FileNotFoundError):
                 old = time.time() - path.stat().st_mtime > GIVEN_UP
                 if old and path.name not in self._in_hand:
                     path.unlink()
 
+    def _partials(self) -> tuple[Path, ...]:
+        try:
+            return tuple((self._directory / PARTIAL).iterdir())
+        except FileNotFoundError:
+            return ()  # As below.
+
     def _blobs(self) -> Iterator[Path]:
+        if not self._directory.exists():
+            return  # Its file system is not mounted at the moment.
         for shelf in sorted(self._directory.iterdir()):
             if len(shelf.name) == 2:
                 yield from (path for path in sorted(shelf.iterdir()) if is_digest(path.name))

@@ -72,10 +72,23 @@ class IBlobStore(Interface):
     def list() -> list[str]:
         """The digests of all blobs held whole."""
 
-    def sweep(keep: frozenset[str], capacity: int) -> Sequence[str]:
+    def used(sha256: str) -> float | None:
+        """When it was used last, in epoch seconds; None when it is not held whole."""
+
+    def total() -> int:
+        """Bytes of all blobs and of unfinished writes."""
+
+    def free() -> int:
+        """Bytes that the disk has left, beyond those that are reserved for others; 0 at least.
+
+        :raises Unavailable: the disk cannot be asked.
+        """
+
+    def sweep(keep: frozenset[str], capacity: int, since: float | None = None) -> Sequence[str]:
         """Delete the least recently used blobs until at most ``capacity`` bytes are held, and
         unfinished writes that are in nobody's hand for a day. ``keep`` is spared.
 
+        :param since: what was used at or after this time, in epoch seconds, is spared too.
         :returns: the digests deleted.
         """
 

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from syndicate.blobs.interface import ILogStore
 from syndicate.blobs.names import check_log, is_machine, machine_order
 from syndicate.blobs.writer import storage_error
-from syndicate.domain.errors import Conflict, Invalid, TooLarge
+from syndicate.domain.errors import Conflict, Invalid, StorageFull, TooLarge
 
 #: Most files kept open at once, so that many small appends cost one system call each.
 OPEN_FILES = 256
@@ -34,10 +34,12 @@ class FileLogStore:
 
     :param directory: made when it is not there.
     :param cap: most bytes of one log.
+    :param reserve: bytes of the disk that are left to others.
     """
 
-    def __init__(self, directory: Path, cap: int) -> None:
+    def __init__(self, directory: Path, cap: int, reserve: int = 0) -> None:
         self._directory = directory
+        self._reserve = reserve
         self._cap = cap
         self._files: OrderedDict[_Key, _Open] = OrderedDict()
         try:
@@ -52,6 +54,8 @@ class FileLogStore:
         fresh = fresh_part(length, offset, data, self._cap)
         if not fresh:
             return length
+        if self._reserve:
+            self._check_room(key, len(fresh))
         if file is None:
             file = self._open(key)
         self._files.move_to_end(key)
@@ -61,8 +65,26 @@ class FileLogStore:
                 file.length += written
                 fresh = fresh[written:]
         except OSError as error:
+            # Nothing stays open on a disk that may have to be unmounted.
+            self._shut(key)
             raise storage_error(self._path(key), error) from error
         return file.length
+
+    def _check_room(self, key: _Key, size: int) -> None:
+        try:
+            free = shutil.disk_usage(self._directory).free
+        except OSError as error:
+            raise storage_error(self._directory, error) from error
+        if free - size < self._reserve:
+            raise StorageFull(
+                f"The disk of {self._path(key)} is full but for its reserve of {self._reserve} "
+                "bytes. Free some room; what waits for it goes on by itself."
+            )
+
+    def _shut(self, key: _Key) -> None:
+        file = self._files.pop(key, None)
+        if file is not None:
+            os.close(file.fd)
 
     def _open(self, key: _Key) -> _Open:
         path = self._path(key)

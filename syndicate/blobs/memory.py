@@ -28,8 +28,9 @@ from syndicate.domain.errors import Conflict, Invalid, NotFound, TooLarge
 @attrs.define(eq=False)
 class _Blob:
     data: bytes
-    #: A number that grows with every use of any blob.
+    #: A number that grows with every use of any blob; and when that was.
     used: int
+    at: float
 
 
 @attrs.define(eq=False)
@@ -78,7 +79,7 @@ class MemoryBlobStore:
     def put(self, data: bytes) -> str:
         """Hold a blob, without the ceremony; gives its digest."""
         sha256 = hashlib.sha256(data).hexdigest()
-        self._blobs[sha256] = _Blob(data, next(self._uses))
+        self._blobs[sha256] = _Blob(data, next(self._uses), self.now())
         return sha256
 
     def let_go(self, sha256: str, *, whole: bool, keep: bool) -> None:
@@ -106,7 +107,7 @@ class MemoryBlobStore:
         blob = self._blobs.get(check_digest(sha256))
         if blob is None:
             raise NotFound(f"The blob {sha256} is not held here.")
-        blob.used = next(self._uses)
+        blob.used, blob.at = next(self._uses), self.now()
         return blob.data
 
     def delete(self, sha256: str) -> None:
@@ -115,13 +116,26 @@ class MemoryBlobStore:
     def list(self) -> list[str]:
         return sorted(self._blobs)
 
-    def sweep(self, keep: frozenset[str], capacity: int) -> Sequence[str]:
+    def used(self, sha256: str) -> float | None:
+        blob = self._blobs.get(check_digest(sha256))
+        return None if blob is None else blob.at
+
+    def total(self) -> int:
+        unfinished = sum(len(partial.data) for partial in self._partials.values())
+        return unfinished + sum(len(blob.data) for blob in self._blobs.values())
+
+    def free(self) -> int:
+        return sys.maxsize
+
+    def sweep(
+        self, keep: frozenset[str], capacity: int, since: float | None = None
+    ) -> Sequence[str]:
         total = sum(len(blob.data) for blob in self._blobs.values())
         deleted = []
         for sha256, blob in sorted(self._blobs.items(), key=lambda each: each[1].used):
             if total <= capacity:
                 break
-            if sha256 not in keep:
+            if sha256 not in keep and (since is None or blob.at < since):
                 del self._blobs[sha256]
                 deleted.append(sha256)
                 total -= len(blob.data)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import BinaryIO
 
 import attrs
@@ -137,13 +138,18 @@ class Upload:
 
 
 def begin_upload(
-    request: StreamingRequest, length: int | None, store: IBlobStore, sha256: str
+    request: StreamingRequest,
+    length: int | None,
+    store: IBlobStore,
+    sha256: str,
+    admit: Callable[[int], None] = lambda size: None,
 ) -> Upload:
     """Where the body of a PUT of a blob goes; for `syndicate.blobs.streaming.Begin`.
 
     ``X-Syndicate-Size`` is the blob's size and ``X-Syndicate-Offset`` where the body begins in
     it; without them the body is all of the blob.
 
+    :param admit: called with the size of a blob that is to come; what it raises is answered.
     :raises Conflict: another request is writing it; or ``details["held"]`` bytes are held, and
         the body begins behind them.
     :raises SyndicateError: see `IBlobStore.write`.
@@ -154,6 +160,7 @@ def begin_upload(
         raise Invalid(f"A body of {length} bytes cannot be the rest of {size} from {offset} on.")
     if store.size(sha256) is not None:
         return Upload(None, size)
+    admit(size)
     writer = store.write(sha256, size)
     if writer.offset < offset:
         held = writer.offset

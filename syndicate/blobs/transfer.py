@@ -36,7 +36,9 @@ from syndicate.domain.errors import (
     Internal,
     Invalid,
     StorageFull,
+    StorageReadOnly,
     SyndicateError,
+    TooMany,
     Unauthorized,
     Unavailable,
     VolunteerLost,
@@ -51,6 +53,10 @@ THREADS = 3
 
 #: Seconds without any progress after which a download or an upload is given up.
 DEADLINE = 60.0
+
+#: The same while the manager answers that it has no room: an operator has to see to that, and what
+#: is being sent is nowhere else.
+FULL_DEADLINE = 3600.0
 
 #: Seconds before the second try; each later one waits twice as long, up to the longest.
 FIRST_PAUSE = 0.1
@@ -67,6 +73,8 @@ class Trials:
 
     _clock: IReactorTime
     _what: str
+    #: Whether the other side's full disk is waited for: what is sent is nowhere else.
+    _through_full: bool = False
     #: When there was progress last, how far it had got, and the seconds before the next try.
     _since: float = attrs.field(init=False)
     _reached: int = attrs.field(init=False, default=0)
@@ -83,13 +91,15 @@ class Trials:
         :raises SyndicateError: the same, and it was the manager who refused.
         """
         if isinstance(error, SyndicateError) and (
-            isinstance(error, StorageFull) or not isinstance(error, PASSING)
+            (isinstance(error, StorageFull) and not self._through_full)
+            or not isinstance(error, PASSING)
         ):
             raise error
         now = self._clock.seconds()
+        full = isinstance(error, StorageFull | StorageReadOnly | TooMany)
         if reached > self._reached:
             self._since, self._reached, self._pause = now, reached, FIRST_PAUSE
-        if now - self._since >= DEADLINE:
+        if now - self._since >= (FULL_DEADLINE if full else DEADLINE):
             if isinstance(error, SyndicateError):
                 raise error
             raise lost(self._what, error)
@@ -190,7 +200,7 @@ class HttpsTransfer:
             await self._bring_there(sha256, os.fstat(file.fileno()).st_size, file)
 
     async def _bring_there(self, sha256: str, size: int, file: BinaryIO) -> None:
-        trials = Trials(self._clock, f"The upload of {sha256[:12]}…")
+        trials = Trials(self._clock, f"The upload of {sha256[:12]}…", through_full=True)
         held, damaged = 0, False
         while True:
             try:

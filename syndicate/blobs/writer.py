@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
 from syndicate.blobs.interface import IBlobWriter
-from syndicate.domain.errors import Invalid, StorageFull, TooLarge, Unavailable
+from syndicate.domain.errors import Invalid, StorageFull, StorageReadOnly, TooLarge, Unavailable
 
 #: Bytes read at once when a file is hashed.
 PORTION = 1 << 20
@@ -25,6 +25,10 @@ def storage_error(path: Path, error: OSError) -> Unavailable:
     """What the operating system says of a file, as an error of ours."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFull(f"The disk of {path} is full. Free some room and try again.")
+    if error.errno == errno.EROFS:
+        return StorageReadOnly(
+            f"The file system of {path} is read-only. Check it, and mount it writable again."
+        )
     return Unavailable(
         f"{path} cannot be written: {error.strerror}. Look at the disk and the file's owner."
     )

@@ -139,7 +139,8 @@ class Connection:
     def may_recover(self, error: Exception) -> bool:
         """Whether what broke off may go well a little later."""
         if isinstance(error, Unavailable):
-            return type(error) is Unavailable  # a full disk, say, does not mend itself
+            # A full disk or queue, say, does not mend itself.
+            return type(error) is Unavailable
         return self._met and not isinstance(error, ssl.SSLCertVerificationError)
 
     def explain(self, error: Exception) -> SyndicateError:

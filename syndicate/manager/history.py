@@ -163,7 +163,7 @@ class History:
 
         :raises NotFound: there is none.
         """
-        if number not in self._book.jobs:
+        if number not in self._book.jobs and self.archived:
             stored = await self._store.archived("job", f"{number:016x}")
             if stored is not None:
                 return _read(stored)
@@ -178,7 +178,7 @@ class History:
         :param below: only lower numbers.
         """
         found: list[Job] = []
-        while len(found) < limit:
+        while self.archived and len(found) < limit:
             # In portions, so that others have their turn in between.
             portion = min(PORTION, limit - len(found))
             stored = await self._store.archive(
@@ -192,6 +192,21 @@ class History:
                 break
             below = found[-1].number
         return found
+
+    async def oldest(self, after: int, below: int | None) -> list[Job]:
+        """Some of the oldest jobs in the archive, the oldest first.
+
+        :param after: only higher numbers.
+        :param below: only lower numbers.
+        """
+        stored = await self._store.archive(
+            "job",
+            after=f"{after:016x}",
+            below=None if below is None else f"{below:016x}",
+            limit=PORTION,
+            newest=False,
+        )
+        return [_read(value)[0] for _, value in stored]
 
     async def submitted(self, user: str, token: str, spec: JobSpec) -> Job | None:
         """The job that this submission token has made before, if it has.

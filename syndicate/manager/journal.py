@@ -50,6 +50,8 @@ class Journal:
     _term: ITerm
     #: Why nothing can be written at the moment; empty while all is well.
     stalled: str = ""
+    #: The error of the last try.
+    _why: SyndicateError = attrs.field(init=False, default=Unavailable("Nothing was written."))
     _waiting: list[_Entry] = attrs.field(init=False, factory=list)
     _busy: bool = attrs.field(init=False, default=False)
     _retry: IDelayedCall | None = attrs.field(init=False, default=None)
@@ -66,7 +68,10 @@ class Journal:
         """
         written: Deferred[None] = Deferred()
         if optional and (self._closed or self.stalled):
-            written.errback(Unavailable(self.stalled or "The manager is stopping; try later."))
+            stopping = Unavailable("The manager is stopping; try later.")
+            why = self._why
+            again = type(why)(why.message, **why.details)
+            written.errback(stopping if self._closed else again)
             return written
         if self._closed:
             # What happens while the manager stops is found out anew by the next one.
@@ -121,7 +126,7 @@ class Journal:
     def _stall(self, batch: Batch, entries: list[_Entry], error: SyndicateError) -> None:
         if not self.stalled:
             log.error("The store refuses writes; trying on. {why}", why=str(error))
-        self.stalled = str(error)
+        self.stalled, self._why = str(error), error
         kept = [entry for entry in entries if not entry.optional]
         if kept == entries:
             self._refused = (batch, entries)
@@ -136,8 +141,8 @@ class Journal:
     def _try_again(self) -> None:
         self._retry = None
         if not self._waiting and self._refused is None:
-            # Nothing is left to try with: the next write will show whether the store is well.
-            self.stalled = ""
+            # Nothing is left to try with; an empty change shows whether the store is well.
+            self._waiting.append(_Entry((), False, Deferred()))
         self._go_on()
 
 

@@ -27,6 +27,7 @@ from syndicate.domain.quantities import say_size, say_span
 from syndicate.domain.scheduler import AFTER_WALL, Census, Occupied, Reserve, Snapshot, fits, plan
 from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.adoption import Adoption
+from syndicate.manager.aging import Aging
 from syndicate.manager.auditing import record_ask
 from syndicate.manager.book import Book
 from syndicate.manager.conductor import Conductor
@@ -40,6 +41,7 @@ from syndicate.manager.journal import Journal
 from syndicate.manager.ledger import Ledger
 from syndicate.manager.source import CLIENT_TARGETS, SourceGate
 from syndicate.manager.trust import Trust
+from syndicate.manager.uploads import Room, Uploads
 from syndicate.sandbox.interface import ISourceInspector
 from syndicate.store.interface import ILeadership, IStore, ITerm
 from syndicate.wire.interface import (
@@ -116,6 +118,10 @@ class Site:
     queued_per_user: int = 1000
     #: How much of the past is held in memory.
     keep: Keep = Keep()
+    #: What blobs and those who send them may have.
+    room: Room = Room()
+    #: Seconds after their end at which the logs and outputs of jobs in the archive are removed.
+    files_for: float | None = None
     #: Port, public host key and its fingerprint of the SSH console; empty if there is none.
     console: tuple[int, str, str] | tuple[()] = ()
 
@@ -167,6 +173,8 @@ class Manager(Service):
     desk: FaultDesk = attrs.field(init=False)
     handles: Handles = attrs.field(init=False)
     history: History = attrs.field(init=False)
+    uploads: Uploads = attrs.field(init=False)
+    _aging: Aging = attrs.field(init=False)
     _gate: SourceGate = attrs.field(init=False)
     _planning: IDelayedCall | None = attrs.field(init=False, default=None)
 
@@ -224,6 +232,23 @@ class Manager(Service):
             lambda: {m.holding.job for m in self.fleet.members.values() if m.holding},
             self.site.keep,
         )
+        self.uploads = Uploads(
+            self._clock,
+            self.blobs,
+            self.book,
+            self.site.room,
+            lambda: (self.site.client_sha256,),
+        )
+        self._aging = Aging(
+            self._clock,
+            self._journal,
+            self.book,
+            self.history,
+            self.blobs,
+            self.logs,
+            self.site.files_for,
+            self.uploads.needed,
+        )
         snapshot = await self._store.load()
         self.book.load(snapshot)
         self.ledger.load(snapshot)
@@ -232,6 +257,8 @@ class Manager(Service):
         await self._check_client()
         await self._adoption.take_over()
         await self.history.open()
+        self.uploads.open()
+        self._aging.open(snapshot)
         self.started_at = self._clock.seconds()
 
     async def _check_client(self) -> None:
@@ -249,6 +276,8 @@ class Manager(Service):
         if self._planning is not None and self._planning.active():
             self._planning.cancel()
         if self._term is not None:
+            self.uploads.close()
+            self._aging.close()
             self.history.close()
             self.desk.close()
             self.fleet.close()
@@ -278,6 +307,8 @@ class Manager(Service):
         known = await self.history.submitted(user.name, token, spec)
         if known is not None:
             return known, False
+        if (refusal := self.uploads.refusal()) is not None:
+            raise refusal
         spec = self._with_clients(spec)
         self._check(spec)
         await self._gate.check(spec.sha256, spec.size)
@@ -401,9 +432,21 @@ class Manager(Service):
             raise Forbidden("Only staff may hurt jobs by hand; a job's own client may too.")
         return await self.desk.fault(number, user.name, read_kind(kind), arguments, token)
 
+    def doubt_store(self) -> None:
+        """Something beside the store found the disk read-only: find out whether the store can
+        still write, before somebody's job finds that out.
+        """
+        if not self._journal.stalled:
+            self._journal.write()
+
     async def health(self) -> dict[str, Any]:
-        """How the store is, and why nothing can be written if so."""
-        return {**attrs.asdict(await self._store.health()), "stalled": self._journal.stalled}
+        """How the store is; why nothing can be written, and why nothing new is taken, if so."""
+        refusal = self.uploads.refusal()
+        return {
+            **attrs.asdict(await self._store.health()),
+            "stalled": self._journal.stalled,
+            "refuses": self._journal.stalled or ("" if refusal is None else str(refusal)),
+        }
 
     def snapshot(self) -> Snapshot:
         """What the scheduler sees now."""

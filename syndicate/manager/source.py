@@ -46,9 +46,11 @@ class SourceGate:
             )
         if held != size:
             raise InvalidSource(f"The source has {held} bytes, not {size}; pack it again.")
+        # Counts as a use, so that it is not swept before its job is queued.
+        path = self._blobs.path(sha256)
         problem = self._known.get((sha256, targets))
         if problem is None:
-            problem = await self._inspect(self._blobs.path(sha256), targets)
+            problem = await self._inspect(path, targets)
             self._known[sha256, targets] = problem
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)

@@ -23,8 +23,8 @@ import attrs
 from syndicate import __version__
 from syndicate.domain.errors import Conflict, Corrupt
 from syndicate.store.copying import Contents, contents, copy_database
+from syndicate.store.schema import DATABASE, MADE
 from syndicate.store.state_directory import sync_directory
-from syndicate.store.tables import DATABASE
 
 MANIFEST = "manifest.json"
 #: Counts the forms that a backup has had.
@@ -32,7 +32,10 @@ FORM = 1
 PORTION = 1 << 20
 
 #: In the state directory, but not of it: the lock, the live database, and what is made anew.
-PASSED_OVER = ("lock", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "inspect", "blobs")
+PASSED_OVER = (
+    *("lock", "probe", "inspect", "blobs", "damaged"),
+    *(DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", MADE),
+)
 
 
 @attrs.frozen

@@ -31,6 +31,7 @@ from syndicate.domain.job import Limits, Role
 from syndicate.manager.fleet import Patience
 from syndicate.manager.history import Keep
 from syndicate.manager.service import Manager, Site
+from syndicate.manager.uploads import Room
 from syndicate.plain import field_names
 from syndicate.plugins.console import make_console
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
@@ -38,6 +39,7 @@ from syndicate.plugins.doors import DoorOverTls
 from syndicate.sandbox.inspector import LauncherInspector
 from syndicate.sandbox.interface import SourceRules
 from syndicate.store.sqlite import SqliteLeadership, SqliteStore
+from syndicate.store.state_directory import sync_directory
 from syndicate.wire.pb.server import DoorFactory
 
 if TYPE_CHECKING:
@@ -73,13 +75,14 @@ def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority = ensure_authority(state / "authority", listening.names)
     store = SqliteStore(reactor, state)
-    blobs = FileBlobStore(state / "blobs", config.maxima.source, reactor)
+    reserve = config.storage.reserve
+    blobs = FileBlobStore(state / "blobs", config.maxima.source, reactor, reserve=reserve)
     manager = Manager(
         reactor,
         store,
         SqliteLeadership(store),
         blobs,
-        FileLogStore(state / "logs", int(config.maxima.output * LOG_MARGIN)),
+        FileLogStore(state / "logs", int(config.maxima.output * LOG_MARGIN), reserve),
         LauncherInspector(reactor, state / "inspect", SourceRules(unpacked=config.maxima.unpacked)),
         TokenRegistry(reactor),
         tuple(
@@ -176,7 +179,12 @@ def _first_secret(path: Path) -> str:
         draft = path.with_suffix(".new")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(new_secret() + "\n")
+            file.flush()
+            # It is given away at once; a power cut must not make another of it.
+            os.fsync(file.fileno())
         draft.rename(path)
+        sync_directory(path.parent)
+        sync_directory(path.parent.parent)
     return path.read_text("ascii").strip()
 
 
@@ -196,4 +204,6 @@ def _site(config: ManagerConfig) -> Site:
         own_clients=config.clients.own,
         queued_per_user=config.storage.queued_per_user,
         keep=Keep(config.history.jobs, config.history.age),
+        room=Room(config.storage.blobs, config.storage.uploads, config.storage.uploads_per_user),
+        files_for=config.history.files,
     )

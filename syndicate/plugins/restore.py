@@ -25,8 +25,8 @@ import attrs
 from syndicate.domain.errors import Conflict, Corrupt, Invalid
 from syndicate.plugins.backup import FORM, MANIFEST, PORTION
 from syndicate.store.copying import check, contents, prepare_to_go_on
+from syndicate.store.schema import DATABASE
 from syndicate.store.state_directory import DirectoryLock, sync_directory
-from syndicate.store.tables import DATABASE
 
 
 @attrs.frozen

@@ -12,8 +12,8 @@ import attrs
 
 from syndicate.domain.errors import Corrupt, NotFound
 from syndicate.store.interface import NEXT_JOB
+from syndicate.store.refusals import failure
 from syndicate.store.schema import APPLICATION, MIGRATIONS, damaged, is_corrupt
-from syndicate.store.tables import failure
 
 #: By how much a restored database's term is above the one it was saved with. Volunteers refuse
 #: orders of a term below the highest they have seen, and the manager may have been started often

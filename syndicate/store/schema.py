@@ -10,6 +10,7 @@ import sqlite3
 from pathlib import Path
 
 from syndicate.domain.errors import Corrupt
+from syndicate.store.state_directory import sync_directory
 
 #: Step ``n`` (from 1) makes format ``n`` out of format ``n - 1``.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -39,6 +40,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
+DATABASE = "state.db"
+
+#: Beside the database once it has been made: without it, one that is gone could not be told from
+#: one that never was.
+MADE = f"{DATABASE}-made"
+
+#: Bytes of a database up to which all of it is checked at the start. Of a larger one only what is
+#: loaded is, as the rest may take longer to read than anybody wants to wait; a backup checks all.
+CHECKED_WHOLE = 256 << 20
+
 #: Marks a database as ours ("synd").
 APPLICATION = 0x73796E64
 
@@ -51,6 +62,7 @@ def connect(path: Path, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) ->
     :raises Corrupt: it is damaged, of a newer format, or somebody else's.
     :raises sqlite3.Error: what else may go wrong.
     """
+    _check_present(path)
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         _check(connection, path, len(migrations))
@@ -70,7 +82,7 @@ def _check(connection: sqlite3.Connection, path: Path, newest: int) -> None:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (present,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        verdict = _verdict(connection, path)
     except sqlite3.DatabaseError as error:
         if is_corrupt(error):
             raise damaged(path, str(error)) from error
@@ -83,12 +95,36 @@ def _check(connection: sqlite3.Connection, path: Path, newest: int) -> None:
     if present > newest:
         raise Corrupt(
             f"{path} has format {present}; this version of Syndicate knows {newest} and older. "
-            "Nothing was changed. Install the newer version again, or restore the copy made "
-            "before the upgrade.",
+            "Nothing was changed. Install the newer version again, or bring back the backup made "
+            "before the upgrade, with the manager stopped:\n"
+            f"  syndicate-manager restore --force --state {path.parent} BACKUP",
             format=present,
         )
     if verdict != "ok":
         raise damaged(path, verdict)
+
+
+def _verdict(connection: sqlite3.Connection, path: Path) -> str:
+    whole = path.stat().st_size <= CHECKED_WHOLE
+    for what in ("1",) if whole else ("record", "applied", "meta"):
+        (verdict,) = connection.execute(f"PRAGMA quick_check({what})").fetchone()
+        if verdict != "ok":
+            return str(verdict)
+    return "ok"
+
+
+def _check_present(path: Path) -> None:
+    """A database that was there must not silently begin anew."""
+    if (path.parent / MADE).exists() and not (path.exists() and path.stat().st_size):
+        raise damaged(path, "it is empty" if path.exists() else "it is gone")
+
+
+def mark_made(path: Path) -> None:
+    """From now on there must be a database."""
+    made = path.parent / MADE
+    if not made.exists():
+        made.touch(0o600)
+        sync_directory(path.parent)
 
 
 def is_corrupt(error: sqlite3.Error) -> bool:
@@ -100,8 +136,11 @@ def is_corrupt(error: sqlite3.Error) -> bool:
 def damaged(path: Path, what: str) -> Corrupt:
     """The error for a database that is not what was written."""
     return Corrupt(
-        f"The database {path} is damaged ({what}). Stop the manager, keep the file and its "
-        "-wal and -shm for a look into the cause, and restore them from a copy."
+        f"The database {path} is damaged: {what}. Nothing was changed. Bring the last backup back "
+        f"with the manager stopped (what is there is moved aside, not deleted):\n"
+        f"  syndicate-manager restore --force --state {path.parent} BACKUP\n"
+        f"Without a backup, begin with no jobs and keep hosts and users:\n"
+        f"  mkdir {path.parent}/damaged && mv {path}* {path.parent}/damaged/"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +23,8 @@ from syndicate.store.interface import (
     Snapshot,
     StoreHealth,
 )
-from syndicate.store.schema import MIGRATIONS
-from syndicate.store.tables import DATABASE, Tables
+from syndicate.store.schema import DATABASE, MIGRATIONS
+from syndicate.store.tables import Tables
 from syndicate.store.term import Term
 from syndicate.store.writer import Writer
 
@@ -105,7 +106,10 @@ class SqliteStore:
 
     def health(self) -> Deferred[StoreHealth]:
         # Without the thread: a disk that hangs is just what an operator wants to be told of.
-        size = sum(path.stat().st_size for path in self._directory.glob(f"{DATABASE}*"))
+        size = 0
+        for path in self._directory.glob(f"{DATABASE}*"):
+            with contextlib.suppress(OSError):
+                size += path.stat().st_size
         if self._writer is None or not self._ready:
             return succeed(StoreHealth("sqlite", 0, size, "The store is not open."))
         return succeed(StoreHealth("sqlite", self._writer.position, size, self._writer.problem))

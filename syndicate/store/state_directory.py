@@ -7,13 +7,14 @@ over that an operator would have to remove.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from pathlib import Path
 
 import attrs
 
-from syndicate.domain.errors import StateDirectoryInUse, Unavailable
+from syndicate.domain.errors import StateDirectoryInUse, StorageReadOnly, Unavailable
 
 
 def make_durable_directory(directory: Path) -> None:
@@ -59,6 +60,11 @@ class DirectoryLock:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
+            if error.errno == errno.EROFS:
+                raise StorageReadOnly(
+                    f"The file system of {directory} is read-only. Check it, and mount it writable "
+                    "again."
+                ) from error
             raise Unavailable(
                 f"The lock {path} cannot be opened: {error.strerror}. "
                 "Give the state directory to the user that this daemon runs as."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,21 +10,12 @@ from typing import Any
 
 import attrs
 
-from syndicate.domain.errors import Corrupt, StorageFull, SyndicateError, Unavailable
+from syndicate.domain.errors import Corrupt, Fenced, StorageFull, SyndicateError, Unavailable
 from syndicate.store.encoding import REMEMBERED, Encoded, decode, exists, fenced
 from syndicate.store.interface import Append, Archive, Create, Delete, Plain, Put, Snapshot
-from syndicate.store.schema import MIGRATIONS, connect, damaged, is_corrupt
-from syndicate.store.state_directory import (
-    DirectoryLock,
-    make_durable_directory,
-    sync_directory,
-)
-
-DATABASE = "state.db"
-
-#: Free bytes on the disk below which a failed write is taken for a full disk: SQLite reports
-#: some of them (of its shared memory, for one) as mere input/output errors.
-NO_ROOM = 256 << 10
+from syndicate.store.refusals import failure
+from syndicate.store.schema import DATABASE, MIGRATIONS, connect, damaged, mark_made
+from syndicate.store.state_directory import DirectoryLock, make_durable_directory
 
 _PUT = "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)"
 _CREATE = "INSERT INTO record VALUES (?, ?, ?, ?)"
@@ -36,16 +26,51 @@ _IS_ASIDE = "SELECT 1 FROM archive WHERE kind = ? AND key = ?"
 _APPEND = "INSERT INTO event VALUES (?, ?, ?)"
 
 
+@attrs.frozen
+class _Held:
+    """A connection, and the lock that nobody else has one."""
+
+    lock: DirectoryLock
+    connection: sqlite3.Connection
+
+    def release(self) -> None:
+        """Let go of both."""
+        try:
+            # On a disk that takes no writes it cannot tidy up behind itself.
+            with contextlib.suppress(sqlite3.Error):
+                self.connection.close()
+        finally:
+            self.lock.release()
+
+
+def _take(path: Path, migrations: tuple[tuple[str, ...], ...]) -> _Held:
+    lock = DirectoryLock.take(path.parent)
+    try:
+        return _Held(lock, connect(path, migrations))
+    except sqlite3.Error as error:
+        lock.release()
+        raise failure(path, error) from error
+    except BaseException:
+        lock.release()
+        raise
+
+
 @attrs.define(eq=False)
 class Tables:
-    """An open database, and the lock on its directory."""
+    """An open database, and the lock on its directory.
+
+    When the disk takes no writes for another reason than being full, both are let go of, so that
+    the file system can be unmounted, checked and mounted again; each call then tries to take hold
+    anew.
+    """
 
     path: Path
-    _lock: DirectoryLock
-    _connection: sqlite3.Connection
+    _migrations: tuple[tuple[str, ...], ...]
+    _held: _Held | None
     position: int
-    #: The present term; 0 when nobody leads.
+    #: The present term; 0 when nobody leads. And the last one that was begun here.
     term: int = 0
+    _last_term: int = 0
     #: Why the last write failed; empty if it did not.
     problem: str = ""
 
@@ -57,25 +82,60 @@ class Tables:
         """
         make_durable_directory(directory)
         path = directory / DATABASE
-        lock = DirectoryLock.take(directory)
+        held = _take(path, migrations)
         try:
-            connection = connect(path, migrations)
-            sync_directory(directory)
-            position = _meta(connection, "position")
+            mark_made(path)
+            position = _meta(held.connection, "position")
         except sqlite3.Error as error:
-            lock.release()
+            held.release()
             raise failure(path, error) from error
         except BaseException:
-            lock.release()
+            held.release()
             raise
-        return cls(path, lock, connection, position)
+        return cls(path, migrations, held, position)
 
     def close(self) -> None:
         """Let go of the database and the directory."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._held is None:
+            self._held = self._take_again()
+        return self._held.connection
+
+    def _take_again(self) -> _Held:
+        if not self.path.exists():
+            raise Unavailable(
+                f"The database {self.path} is not there now; mount its file system again, "
+                "writable. The manager goes on by itself."
+            )
+        held = _take(self.path, self._migrations)
         try:
-            self._connection.close()
-        finally:
-            self._lock.release()
+            position, term = _meta(held.connection, "position"), _meta(held.connection, "term")
+        except sqlite3.Error as error:
+            held.release()
+            raise failure(self.path, error) from error
+        if term != self._last_term:
+            held.release()
+            raise Fenced(
+                f"{self.path} is of term {term} now, and this manager of {self._last_term}: "
+                "another one has written to it. This manager must stop.",
+                term=self._last_term,
+                present=term,
+            )
+        if position < self.position:
+            held.release()
+            raise Corrupt(
+                f"{self.path} has lost what was written to it: it ends with change {position}, and "
+                f"change {self.position} was durable. Bring the right one back, or stop the "
+                "manager and decide which to go on with."
+            )
+        # More than was answered may have been written; what is sent again is known by its id.
+        self.position = position
+        return held
 
     def write(self, batches: Sequence[Encoded]) -> list[int | SyndicateError]:
         """Write batches in one transaction; one that fails leaves the others alone.
@@ -83,9 +143,9 @@ class Tables:
         :returns: for each its position or its error.
         :raises SyndicateError: the whole of it failed, and nothing was written.
         """
-        before = position = self.position
         outcomes: list[int | SyndicateError] = []
         with self._transaction():
+            before = position = self.position
             for batch in batches:
                 outcome = self._attempt(batch, position + 1)
                 position = max(position, outcome if isinstance(outcome, int) else 0)
@@ -146,7 +206,7 @@ class Tables:
         with self._transaction():
             term = _meta(self._connection, "term") + 1
             self._set_meta("term", term)
-        self.term = term
+        self.term = self._last_term = term
         return term
 
     def resign(self, term: int) -> None:
@@ -221,18 +281,25 @@ class Tables:
     def _transaction(self) -> Iterator[None]:
         """All of the block or nothing; durable when it is left."""
         try:
+            connection = self._connection
+        except SyndicateError as error:
+            self.problem = str(error)
+            raise
+        try:
             self._execute("BEGIN IMMEDIATE")
             yield
             self._execute("COMMIT")
         except BaseException as error:
             # Some failures have ended the transaction already.
             with contextlib.suppress(sqlite3.Error):
-                if self._connection.in_transaction:
+                if connection.in_transaction:
                     self._execute("ROLLBACK")
             if not isinstance(error, sqlite3.Error):
                 raise
             failed = failure(self.path, error)
             self.problem = str(failed)
+            if not isinstance(failed, StorageFull):
+                self.close()
             raise failed from error
         self.problem = ""
 
@@ -252,20 +319,3 @@ class Tables:
 def _meta(connection: sqlite3.Connection, name: str) -> int:
     (value,) = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return int(value)
-
-
-def failure(path: Path, error: sqlite3.Error) -> Corrupt | Unavailable:
-    """An error of SQLite as one of ours."""
-    if is_corrupt(error):
-        return damaged(path, str(error))
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    refused = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
-    if code == sqlite3.SQLITE_FULL or (refused and shutil.disk_usage(path.parent).free < NO_ROOM):
-        return StorageFull(
-            f"The disk of {path} is full; nothing was written. Free some room; "
-            "the manager goes on by itself."
-        )
-    return Unavailable(
-        f"The database {path} could not be used: {error}. Nothing was written. "
-        "Look at the disk and the owner of the directory."
-    )

@@ -187,7 +187,11 @@ class Cluster:
         self.site = attrs.evolve(site, patience=patience)
         #: What the manager writes through: a test may put something before the store.
         self.writing = writing
-        self.store, self.blobs, self.logs = MemoryStore(), MemoryBlobStore(), MemoryLogStore()
+        self.store, self.blobs, self.logs = (
+            MemoryStore(),
+            MemoryBlobStore(now=self.clock.seconds),
+            MemoryLogStore(),
+        )
         self.inspector, self.audit = FixedInspector(), MemoryAudit()
         self.hosts: dict[str, Host] = {}
         self._tokens = 0
@@ -343,6 +347,8 @@ class Cluster:
         for host in self.hosts.values():
             if host.link is not None:
                 host.link.cut()
+        self.manager.uploads.close()
+        self.manager._aging.close()
         self.manager.history.close()
         self.manager._journal.close()
         self.manager.desk.close()

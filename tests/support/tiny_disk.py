@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,47 @@ def tiny_disk(place: Path, size: int) -> Iterator[Path]:
             # Something in it is still open: that fails the test, but no mount stays behind.
             subprocess.run(["umount", "--lazy", str(place)], check=True, timeout=10)
     ended.check_returncode()
+
+
+class Ext4:
+    """An ext4 file system in a file, mounted until the block is left."""
+
+    def __init__(self, place: Path, size: int) -> None:
+        self.place, self._image = place, place.with_suffix(".ext4")
+        with self._image.open("wb") as file:
+            file.truncate(size)
+        run("mkfs.ext4", "-q", "-F", "-m", "0", str(self._image))
+        place.mkdir()
+
+    def mount(self) -> None:
+        """Mount it, writable."""
+        run("mount", "-o", "loop,errors=remount-ro", str(self._image), str(self.place))
+
+    def break_off(self) -> None:
+        """What an error of the disk does: the kernel takes no more writes, open files or not."""
+        run("mount", "-o", "remount,abort", str(self.place))
+
+    def umount(self) -> None:
+        """Unmount it, which fails while anything in it is open."""
+        run("umount", str(self.place))
+
+    def check(self) -> None:
+        """Repair it, as an operator would."""
+        done = subprocess.run(["fsck.ext4", "-f", "-y", str(self._image)], capture_output=True)
+        assert done.returncode < 4, done
+
+    def __enter__(self) -> Ext4:
+        self.mount()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if os.path.ismount(self.place):
+            run("umount", "--lazy", str(self.place))
+
+
+def run(*words: str) -> None:
+    """Run a command that must go well."""
+    subprocess.run(words, check=True, timeout=20, capture_output=True)
 
 
 def fill(place: Path, *, leave: int = 0) -> Path:

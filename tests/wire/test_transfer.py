@@ -402,16 +402,23 @@ async def test_more_than_the_manager_takes_is_refused_before_it_is_sent(ends: En
 
 @pytest.mark.needs_root
 @ensure
-async def test_a_full_disk_of_the_manager_is_told_in_the_midst(ends: Ends) -> None:
+async def test_a_full_disk_of_the_manager_is_waited_for(ends: Ends) -> None:
     with tiny_disk(ends.directory / "disk", 4 << 20) as disk:
         store = FileBlobStore(disk / "blobs", LIMIT, the_reactor())
         ends.door.blobs = store
-        fill(disk, leave=500_000)
+        filler = fill(disk, leave=500_000)
         # It says that it has the room.
         store._check_room = lambda sha256, size: None  # type: ignore[method-assign]
-        with pytest.raises(StorageFull):
-            await ends.dial().upload(ends.file(), NAME)
-        assert 0 < store.held(NAME) < len(DATA)
+        sent = ends.dial().upload(ends.file(), NAME)
+        while not 0 < store.held(NAME) < len(DATA):
+            await deferLater(the_reactor(), 0.02)
+        await deferLater(the_reactor(), 0.3)
+        assert not sent.called
+        # What has arrived is not sent again.
+        filler.unlink()
+        await sent
+        with store.open(NAME) as file:
+            assert file.read() == DATA
 
 
 @ensure
