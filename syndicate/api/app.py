@@ -187,6 +187,7 @@ class Api:
             ("GET", "/v1/jobs/<name>/files", self.files),
             ("GET", "/v1/jobs/<name>/files/<path:path>", self._following.file),
             ("GET", "/v1/jobs/<name>/faults", faults.faults),
+            ("GET", "/v1/jobs/<name>/faults/<which>", faults.show),
             ("POST", "/v1/jobs/<name>/faults/<kind>", faults.inflict),
             ("POST", "/v1/jobs/<name>/handles/<machine>/revoke", faults.revoke),
             ("GET", "/v1/jobs/<name>/samples", faults.samples),

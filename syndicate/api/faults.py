@@ -16,6 +16,7 @@ from syndicate.api.exchange import body_of, data_of
 from syndicate.api.lookup import Lookup
 from syndicate.api.stream import Stream
 from syndicate.blobs.interface import ILogStore
+from syndicate.domain.fault import pick
 from syndicate.domain.log import SAMPLES, Decoder
 from syndicate.manager.service import Manager, User
 from syndicate.manager.views import fault_view
@@ -45,6 +46,12 @@ class Faults:
         number = (await self._lookup.job(name)).number
         _, faults = await self._manager.history.job_and_faults(number)
         return {"faults": [fault_view(number, fault) for fault in faults]}
+
+    async def show(self, request: Request, user: User, name: str, which: str) -> Any:
+        """``GET /v1/jobs/<n>/faults/<id>``: by the id, or by the caller's own key."""
+        number = (await self._lookup.job(name)).number
+        job, faults = await self._manager.history.job_and_faults(number)
+        return fault_view(number, pick(faults, which, user.name, job.attempt))
 
     async def revoke(self, request: Request, user: User, name: str, machine: str) -> Any:
         """``POST /v1/jobs/<n>/handles/<machine>/revoke``."""

@@ -71,11 +71,11 @@ class Calls:
     def call(self, verb: str, argument: Any = None, token: str | None = None) -> Deferred[Any]:
         """Do what a client asks; fires with a plain value, fails with a `SyndicateError`.
 
-        The verbs are ``job``, ``faults``, ``finish``, ``mark``, ``samples``, ``events`` and all
-        of `FAULTS`.
+        The verbs are ``job``, ``faults``, ``show``, ``finish``, ``mark``, ``samples``, ``events``
+        and all of `FAULTS`.
 
         :param argument: the object in the body of the request; for ``samples`` bytes, for
-            ``events`` the number of the last one seen.
+            ``events`` the number of the last one seen, for ``show`` the id or key of a fault.
         :param token: the same one again, with the same verb, is the same call.
         """
         if self._over:
@@ -146,6 +146,8 @@ class Calls:
                 return await self._handle.job()
             case "faults":
                 return await self._handle.faults()
+            case "show":
+                return await self._handle.show(_text(argument))
             case "finish":
                 return await self._handle.finish(_object(argument))
             case "mark":
@@ -194,6 +196,12 @@ class Calls:
 def _object(argument: Any) -> dict[str, Any]:
     if not isinstance(argument, dict):
         raise Invalid("What goes with this call is a JSON object.")
+    return argument
+
+
+def _text(argument: Any) -> str:
+    if not isinstance(argument, str):
+        raise Invalid("A fault is asked for by its id, such as f3, or by the key of its call.")
     return argument
 
 

@@ -48,6 +48,7 @@ the command returns.
 
   job                                the machines and how they are
   faults                             what became of all faults
+  show FAULT...                      what became of these, such as f3; or by the key of the call
   events [--after N]                 what has happened, and what happens until the job is over
   mark NAME                          note a moment among the events
   sample OPERATION MS [--failed]     note a measurement, in milliseconds
@@ -72,6 +73,7 @@ OPTIONS: dict[str, dict[str, bool]] = {
     "heal": {},
     "job": {},
     "faults": {},
+    "show": {},
     "events": {"--after": True},
     "mark": {},
     "sample": {"--failed": False},
@@ -171,6 +173,12 @@ def requests(
     if verb in ("job", "faults"):
         _expect(words, 0, 0, "no words")
         yield "GET", f"/v1/{verb}", b""
+    elif verb == "show":
+        _expect(words, 1, None, "a fault such as f3")
+        for fault in words:
+            if not fault.isascii() or not fault.replace("-", "").isalnum():
+                raise Misuse(f"{fault!r} is no fault such as f3")
+            yield "GET", f"/v1/faults/{fault}", b""
     elif verb == "mark":
         _expect(words, 1, 1, "one name")
         yield _post("/v1/marks", {"name": words[0]})

@@ -29,6 +29,13 @@ class IHandle(Interface):
     def faults() -> Deferred[dict[str, Any]]:
         """All faults of the attempt: ``{"faults": [...]}``."""
 
+    def show(which: str) -> Deferred[dict[str, Any]]:
+        """One fault, and what became of it.
+
+        :param which: its id, such as ``f3``, or the key that it was asked for with.
+        :raises NotFound: the job has none such.
+        """
+
     def finish(result: dict[str, Any]) -> Deferred[dict[str, Any]]:
         """The client is done: ``passed``, ``score`` and ``notes``, all optional."""
 

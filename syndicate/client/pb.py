@@ -270,6 +270,15 @@ class Client:
         """All faults of the attempt."""
         return self._call("faults").addCallback(lambda told: [Fault(f) for f in told["faults"]])
 
+    def fault(self, which: Fault | str) -> Deferred[Fault]:
+        """What became of one fault: by its id, such as ``f3``, or by what the error of a call
+        whose answer was lost, `sync.Unknown`, has in ``details["fault"]``.
+
+        :raises NotFound: the job has none such: it was never asked for.
+        """
+        name = which["id"] if isinstance(which, sync.Fault) else which
+        return self._call("show", str(name).encode()).addCallback(Fault)
+
     async def events(self, after: int = 0) -> AsyncIterator[dict[str, Any]]:
         """The job's events, those that were and those to come; ends with the job."""
         while True:

@@ -30,7 +30,7 @@ BOUNDS = Bounds(string=640 << 10, message=1 << 20, items=1000, depth=10, calls=2
 ANSWER_CAP = 512 << 10
 
 #: The verbs with something that goes with them, and those with nothing.
-_WITH_ARGUMENT = FAULTS | {"finish", "mark", "samples", "events"}
+_WITH_ARGUMENT = FAULTS | {"finish", "mark", "samples", "events", "show"}
 _WITHOUT = {"job", "faults"}
 
 
@@ -67,6 +67,8 @@ class Root(pb.Root):
 def _read(verb: str, given: object) -> Any:
     if verb in ("samples", "events"):
         return given
+    if verb == "show" and isinstance(given, bytes):
+        return given.decode("utf-8", "replace")
     if not isinstance(given, bytes):
         raise Invalid(f"What goes with {verb} is JSON in bytes.")
     try:

@@ -158,10 +158,12 @@ class Timeout(SyndicateError):
     code = "timeout"
 
 
-class VolunteerLost(SyndicateError):
-    """A machine's volunteer does not answer; whether it was done is not known."""
+class Unknown(SyndicateError):
+    """Whether it was done is not known: the answer was lost, with the manager or with a machine's
+    volunteer. ``details["fault"]`` is what `Client.fault` can be asked by, later.
+    """
 
-    code = "volunteer_lost"
+    code = "unknown"
 
 
 class SandboxFailed(SyndicateError):
@@ -625,6 +627,15 @@ class Client:
     def faults(self) -> list[Fault]:
         """All faults of the attempt."""
         return [Fault(fault) for fault in self._wire.get("/v1/faults")["faults"]]
+
+    def fault(self, which: Fault | str) -> Fault:
+        """What became of one fault: by its id, such as ``f3``, or by what the error of a call
+        whose answer was lost, `Unknown`, has in ``details["fault"]``.
+
+        :raises NotFound: the job has none such: it was never asked for.
+        """
+        name = which["id"] if isinstance(which, Fault) else which
+        return Fault(self._wire.get("/v1/faults/" + str(name)))
 
     def events(self, after: int = 0) -> Iterator[dict[str, Any]]:
         """The job's events, those that were and those to come; ends with the job.

@@ -109,10 +109,13 @@ class DoorRequest(Request):
             return verb, bytes(self.body)
         if verb is not None:
             return verb, _read(self.body)
-        if self.method == b"POST" and self.path.startswith(b"/v1/faults/"):
+        if self.path.startswith(b"/v1/faults/"):
             fault, _, rest = self.path[len(b"/v1/faults/") :].partition(b"/")
-            if rest == b"heal":
-                return "heal", {**_read(self.body), "id": fault.decode("utf-8", "replace")}
+            which = fault.decode("utf-8", "replace")
+            if self.method == b"POST" and rest == b"heal":
+                return "heal", {**_read(self.body), "id": which}
+            if self.method == b"GET" and fault and not rest and which not in FAULTS:
+                return "show", which
         self._no_such_address()
 
     def _no_such_address(self) -> Never:

@@ -174,6 +174,15 @@ class Timeout(SyndicateError):
     status = 504
 
 
+class Unknown(SyndicateError):
+    """Whether it was done is not known: the answer was lost on its way, with the manager or with a
+    volunteer. ``details["fault"]`` is what to ask by later: the fault's id, or the call's own key.
+    """
+
+    code = "unknown"
+    status = 504
+
+
 class WrongVersion(SyndicateError):
     """Two parts of Syndicate that speak different protocol versions; upgrade the older one."""
 

@@ -204,6 +204,8 @@ class Marked:
     kind: ClassVar[str] = "mark"
     by: str
     name: str
+    #: Of the request, so that the same one again is the same mark.
+    token: str | None = None
 
     @property
     def text(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from syndicate.domain.errors import Invalid
+from syndicate.domain.errors import Invalid, NotFound
 
 
 class Kind(enum.Enum):
@@ -55,7 +55,7 @@ class FaultState(enum.Enum):
     HEALED = "healed"
     #: It was not done, and nothing of it is in force.
     FAILED = "failed"
-    #: Its volunteer was lost in the midst of it: what was done is not known.
+    #: Its volunteer or the manager was lost in the midst of it: what was done is not known.
     UNKNOWN = "unknown"
 
 
@@ -89,8 +89,13 @@ class Fault:
     verified_at: float | None = None
     healed_at: float | None = None
     uncertainty: float = 0.0
-    #: What was seen that proves it, or why it failed.
+    #: What was seen that proves it, or why it failed; of a failure, the code of its error.
     note: str = ""
+    code: str = ""
+    #: The key of the request, so that the same one again is the same fault.
+    token: str | None = None
+    #: For `Kind.HEAL`: the number of the fault that it undoes.
+    undoes: int | None = None
 
     @property
     def lasting(self) -> bool:
@@ -105,6 +110,19 @@ class Fault:
             FaultState.VERIFIED,
             FaultState.UNKNOWN,
         )
+
+
+def pick(faults: Iterable[Fault], which: object, by: str, attempt: int) -> Fault:
+    """The fault of an id, such as ``f3``; or the one of an attempt that ``by`` has asked for, by
+    the key of the request.
+
+    :raises NotFound: there is none such.
+    """
+    for fault in faults:
+        asked = which == fault.token and (fault.by, fault.attempt) == (by, attempt)
+        if which == f"f{fault.number}" or (asked and isinstance(which, str)):
+            return fault
+    raise NotFound(f"The job has no fault {str(which)[:200]!r}.")
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Never
 
 import attrs
@@ -17,10 +17,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from syndicate.domain.errors import (
+    BY_CODE,
     AlreadyRunning,
     Conflict,
     SyndicateError,
     Timeout,
+    Unknown,
     Unsupported,
     VolunteerLost,
 )
@@ -75,26 +77,72 @@ class FaultDesk:
         job = self._book.get(number)
         if job.state is not JobState.RUNNING:
             raise Conflict(f"Job {number} is {job.state.value}; faults are done to what runs.")
+        await self._fleet.settled(machine.volunteer for machine in job.machines)
         if token is None:
-            return await self._do(job, by, kind, arguments)
+            return await self._do(job, by, kind, arguments, None)
         key = (number, f"{job.attempt}/{by}", token)
         if key not in self._answers:
-            self._answers[key] = Once(self._do(job, by, kind, arguments))
+            # Else it was asked for before this manager was there.
+            before = self._ledger.by_token(job, by, token)
+            doing = self._do(job, by, kind, arguments, token)
+            if before is not None:
+                doing.close()
+                doing = self._became(job, before)
+            self._answers[key] = Once(doing)
         answer: dict[str, Any] = await self._answers[key].follow()
         return answer
 
+    async def again(self, job: Job, fault: Fault) -> None:
+        """Carry out a fault that is written down, and of which it is not known how far it came;
+        volunteers that have done it answer what they answered before.
+        """
+        lock = self._lock(job, fault.kind, fault.machines)
+        await lock.acquire()
+        try:
+            fault = self._ledger.get(job.number, fault.number)
+            if fault.state is not FaultState.REQUESTED:
+                return
+            if fault.kind is Kind.HEAL:
+                await self._send_heal(job, fault)
+            elif fault.kind in ON_LINKS or fault.kind is Kind.RECONNECT:
+                await self._send_links(job, fault)
+            else:
+                await self._send_machine(job, fault)
+        finally:
+            lock.release()
+
+    async def _became(self, job: Job, fault: Fault) -> dict[str, Any]:
+        """What became of a fault, once that is known.
+
+        :raises SyndicateError: what its request was answered with, or would have been.
+        """
+
+        def known() -> bool:
+            return self._ledger.get(job.number, fault.number).state is not FaultState.REQUESTED
+
+        await self._until(job, known)
+        fault = self._ledger.get(job.number, fault.number)
+        if fault.state is FaultState.UNKNOWN:
+            raise _unknown(fault)
+        if fault.state is FaultState.FAILED:
+            raise BY_CODE.get(fault.code, Conflict)(fault.note)
+        return fault_view(job.number, fault)
+
+    def _lock(self, job: Job, kind: Kind, machines: tuple[str, ...]) -> DeferredLock:
+        on_links = kind in ON_LINKS or kind in (Kind.RECONNECT, Kind.HEAL)
+        return self._locks[job.number, "links" if on_links else machines[0]]
+
     async def _do(
-        self, job: Job, by: str, kind: Kind, arguments: Mapping[str, Any]
+        self, job: Job, by: str, kind: Kind, arguments: Mapping[str, Any], token: str | None
     ) -> dict[str, Any]:
-        values = {**read_request(job, kind, arguments), "by": by}
+        values = {**read_request(job, kind, arguments), "by": by, "token": token}
         self._check_support(job, kind, values["machines"])
         if kind is Kind.HEAL:
             return await self._heal(job, by, arguments.get("id"))
-        on_links = kind in ON_LINKS or kind is Kind.RECONNECT
-        lock = self._locks[job.number, "links" if on_links else values["machines"][0]]
+        lock = self._lock(job, kind, values["machines"])
         await lock.acquire()
         try:
-            if on_links:
+            if kind in ON_LINKS or kind is Kind.RECONNECT:
                 fault = await self._change_links(job, values)
             else:
                 fault = await self._to_machine(job, values)
@@ -121,21 +169,25 @@ class FaultDesk:
             raise AlreadyRunning(f"{machine.name} runs; kill it before you revive it.")
         fault, written = self._ledger.add(self._now(job), values)
         await written
+        return await self._send_machine(job, fault)
+
+    async def _send_machine(self, job: Job, fault: Fault) -> Fault:
+        (name,) = fault.machines
         order = FaultOrder(
-            self._part(job, machine.name),
+            self._part(job, name),
             fault.number,
-            kind.value,
+            fault.kind.value,
             with_disk=fault.with_disk,
             lease=fault.lease,
         )
         try:
-            fault, _ = await self._carry_out(job, fault, {machine.name: order})
+            fault, _ = await self._carry_out(job, fault, {name: order})
         except AlreadyRunning:
             # The lease of a kill was over, and its volunteer was faster than we.
-            if self._machine(job, machine.name).state is not MachineState.RUNNING:
-                self._conductor.happen(job.number, MachineRevived(machine.name))
+            if self._machine(job, name).state is not MachineState.RUNNING:
+                self._conductor.happen(job.number, MachineRevived(name))
             raise
-        self._tell_machine(job, fault, machine.name)
+        self._tell_machine(job, fault, name)
         self._undo(job, fault)
         self._lease(job, fault)
         return fault
@@ -152,20 +204,28 @@ class FaultDesk:
 
     async def _started(self, job: Job, name: str) -> Machine:
         """The machine, once its target was started."""
-        if self._machine(job, name).state not in STARTED:
-            changed: Deferred[None] = Deferred()
 
-            def look() -> None:
-                there = self._is_over(job) or self._machine(job, name).state in STARTED
-                if there and not changed.called:
-                    changed.callback(None)
+        def started() -> bool:
+            return self._is_over(job) or self._machine(job, name).state in STARTED
 
-            unsubscribe = self._book.feed.subscribe(job.number, look)
-            try:
-                await changed.addTimeout(START, self._clock, _too_late)
-            finally:
-                unsubscribe()
+        await self._until(job, started)
         return self._machine(job, name)
+
+    async def _until(self, job: Job, there: Callable[[], bool]) -> None:
+        """Wait, but not for ever, for what comes with an event of a job."""
+        if there():
+            return
+        changed: Deferred[None] = Deferred()
+
+        def look() -> None:
+            if not changed.called and there():
+                changed.callback(None)
+
+        unsubscribe = self._book.feed.subscribe(job.number, look)
+        try:
+            await changed.addTimeout(START, self._clock, _too_late)
+        finally:
+            unsubscribe()
 
     # To the links of a job.
 
@@ -252,8 +312,9 @@ class FaultDesk:
             failed = failed or VolunteerLost("No volunteer of the job answered.")
             lost = isinstance(failed, VolunteerLost | Timeout)
             state = FaultState.UNKNOWN if lost else FaultState.FAILED
-            await self._ledger.put(job.number, attrs.evolve(fault, state=state, note=str(failed)))
-            raise failed
+            fault = attrs.evolve(fault, state=state, note=str(failed), code=failed.code)
+            await self._ledger.put(job.number, fault)
+            raise _unknown(fault) if lost else failed
         fault = self._verified(job, fault, done)
         await self._ledger.put(job.number, fault)
         return fault, frozenset(away)
@@ -322,14 +383,10 @@ class FaultDesk:
         try:
             if not self._ledger.get(job.number, fault.number).in_force:
                 return
-            rest = [f for f in self._ledger.in_force(job) if f.number != fault.number]
-            marker, written = self._ledger.add(
-                self._now(job), {"kind": Kind.HEAL, "machines": fault.machines, "by": by}
-            )
+            values = {"kind": Kind.HEAL, "machines": fault.machines, "by": by}
+            marker, written = self._ledger.add(self._now(job), {**values, "undoes": fault.number})
             await written
-            orders = self._link_orders(job, marker.number, rest, frozenset())
-            marker, _ = await self._carry_out(job, marker, orders)
-            self._end(job.number, fault, marker.applied_at or 0.0, f"by f{marker.number}")
+            await self._send_heal(job, marker)
         finally:
             lock.release()
 
@@ -345,6 +402,24 @@ class FaultDesk:
             self._end(job.number, fault, self._clock.seconds(), "it runs again")
         finally:
             lock.release()
+
+    async def _send_heal(self, job: Job, marker: Fault) -> None:
+        """Bring every machine's links to what is in force without the fault that is healed."""
+        rest = [f for f in self._ledger.in_force(job) if f.number != marker.undoes]
+        orders = self._link_orders(job, marker.number, rest, frozenset())
+        marker, _ = await self._carry_out(job, marker, orders)
+        self._undo(job, marker)
+
+    def go_on(self, job: Job) -> None:
+        """Keep the time of the leases of a job's faults, which another manager has begun, and
+        write down what ended with the last one that it saw done.
+        """
+        for fault in self._ledger.of(job.number):
+            if fault.attempt == job.attempt:
+                self._undo(job, fault)
+        for fault in self._ledger.in_force(job):
+            if (job.number, fault.number) not in self._leases:
+                self._lease(job, fault)
 
     def _lease(self, job: Job, fault: Fault) -> None:
         if fault.lease is None or not fault.in_force:
@@ -429,8 +504,10 @@ class FaultDesk:
 
 def _undoes(fault: Fault, other: Fault) -> bool:
     """Whether a verified fault has ended another one that was in force."""
-    if other.number == fault.number:
+    if other.number >= fault.number:
         return False
+    if fault.kind is Kind.HEAL:
+        return other.number == fault.undoes
     undone = {
         Kind.REVIVE: (Kind.KILL, Kind.PAUSE),
         Kind.RECONNECT: (Kind.DISCONNECT,),
@@ -451,6 +528,12 @@ def _ended(fault: Fault, at: float) -> bool:
 
 def _finite(seconds: float) -> float:
     return seconds if seconds != float("inf") else 0.0
+
+
+def _unknown(fault: Fault) -> Unknown:
+    return Unknown(
+        f"Whether f{fault.number} is in force is not known: {fault.note}", fault=f"f{fault.number}"
+    )
 
 
 def _ours(failure: Any) -> SyndicateError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 from twisted.internet.defer import Deferred, TimeoutError
@@ -106,6 +106,12 @@ class Member:
         return theirs + self.offset.value
 
     @property
+    def settled(self) -> bool:
+        """Whether it is there and its clock is known, or nobody knows when it will come."""
+        compared = self.offset.uncertainty != float("inf")
+        return not self.expected if self.link is None else compared
+
+    @property
     def rests_until(self) -> float | None:
         """When its rest is over, in epoch seconds; None when it has none."""
         timer = self.resting
@@ -134,6 +140,8 @@ class Fleet:
     #: Names of the free ones, the one that has been free longest first.
     _free: dict[str, None] = attrs.field(init=False, factory=dict)
     _sessions: dict[str, Member] = attrs.field(init=False, factory=dict)
+    #: Who waits for whom.
+    _unsettled: list[tuple[frozenset[str], Deferred[None]]] = attrs.field(init=False, factory=list)
 
     def expect(self, name: str, facts: Facts, boot: str, holding: Holding) -> None:
         """A volunteer was given a part of a job by the manager before this one: it has a while to
@@ -283,6 +291,23 @@ class Fleet:
     def _rested(self, member: Member) -> None:
         self.settle(member.name)
 
+    def settled(self, names: Iterable[str]) -> Deferred[None]:
+        """Fires when none of these is expected any more, and the clocks of those that are there
+        have been compared: soon, but for the first moments after the manager's start.
+        """
+        done: Deferred[None] = Deferred()
+        self._unsettled.append((frozenset(names), done))
+        self._look_who_is_settled()
+        return done
+
+    def _look_who_is_settled(self) -> None:
+        for entry in list(self._unsettled):
+            names, done = entry
+            if all(self.members[name].settled for name in names if name in self.members):
+                self._unsettled.remove(entry)
+                if not done.called:
+                    done.callback(None)
+
     def lost(self, link: IVolunteer, reason: str) -> None:
         """A connection is gone; ignored when a newer one has taken its place."""
         member = self.members.get(link.name)
@@ -291,6 +316,7 @@ class Fleet:
         self._unlink(member)
         log.warn("{name} is gone: {reason}", name=member.name, reason=reason)
         self._set(member, VolunteerState.GONE, reason)
+        self._look_who_is_settled()
         grace = self._patience.grace
         member.absent = self._clock.callLater(grace, self._give_up, member, grace)
 
@@ -307,6 +333,7 @@ class Fleet:
     def _give_up(self, member: Member, away: float) -> None:
         holding, member.holding = member.holding, None
         member.expected = False
+        self._look_who_is_settled()
         if holding is not None:
             self._lost(holding, f"{member.name} has been away for {away:g} seconds.")
 
@@ -354,6 +381,7 @@ class Fleet:
             member.heard_at = now = self._clock.seconds()
             member.offset = member.offset.seen(sent, theirs, now)
             member.looks += 1
+            self._look_who_is_settled()
             again = member.offset.uncertainty > SHARP and member.looks < MOST_LOOKS
             self._beat(
                 member, link, min(SOON, self._patience.ping) if again else self._patience.ping

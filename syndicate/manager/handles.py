@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from syndicate.domain.errors import Invalid, Revoked
 from syndicate.domain.events import ClientFinished, Marked
-from syndicate.domain.fault import ON_LINKS, Fault, Kind
+from syndicate.domain.fault import ON_LINKS, Fault, Kind, pick
 from syndicate.domain.job import Job, JobState, Machine, MachineState, Result, Role
 from syndicate.manager.book import Book
 from syndicate.manager.conductor import Conductor
@@ -27,9 +27,13 @@ from syndicate.wire.interface import Ask
 
 #: Seconds that a request for events waits for one.
 EVENTS_WAIT = 20.0
+#: How many of the last events are searched for a mark that is made again.
+LATE = 200
 #: Longest name of a mark, and longest notes of a result, in characters.
 MARK_LENGTH = 200
 NOTES_LENGTH = 2000
+#: Longest key of a request, in characters.
+TOKEN_LENGTH = 200
 
 Events = Callable[[int, int], Awaitable[list[Any]]]
 
@@ -58,15 +62,20 @@ class Handles:
         body = ask.body if isinstance(ask.body, dict) else {}
         match ask.verb:
             case "job":
+                # What the hosts can do is known when their volunteers are back.
+                await self._fleet.settled(m.volunteer for m in job.machines)
                 return self.view(job, machine.name)
             case "fault":
-                return await self._fault(job, machine, body)
+                return await self._fault(job, machine, body, ask.token)
+            case "show":
+                fault = pick(self._ledger.of(job.number), body.get("id"), machine.name, job.attempt)
+                return fault_view(job.number, fault)
             case "faults":
                 return {"faults": self.faults(job)}
             case "finish":
                 return await self._finish(job, machine, body)
             case "mark":
-                return await self._mark(job, machine, body.get("name"))
+                return await self._mark(job, machine, body.get("name"), ask)
             case "events":
                 return await self._new_events(job.number, body.get("after"))
         raise Invalid(f"A client cannot ask for {ask.verb!r}.")
@@ -83,20 +92,24 @@ class Handles:
 
     @staticmethod
     def _check(job: Job, machine: Machine, verb: str) -> None:
+        # A second Finish is answered with the first: its answer may have been lost.
+        if verb == "finish" and machine.result is not None:
+            return
         if machine.revoked:
             raise Revoked("Staff has revoked this client's handle.")
         if job.state is not JobState.RUNNING:
             raise Revoked("The attempt of this client is over.")
-        # A second Finish is answered with the first: its answer may have been lost.
-        if machine.result is not None and verb != "finish":
+        if machine.result is not None:
             raise Revoked("This client has finished; its handle ended with that.")
 
-    async def _fault(self, job: Job, machine: Machine, body: Mapping[str, Any]) -> Any:
-        arguments, token = body.get("arguments"), body.get("token")
+    async def _fault(
+        self, job: Job, machine: Machine, body: Mapping[str, Any], token: object
+    ) -> Any:
+        arguments = body.get("arguments")
         if not isinstance(arguments, dict):
             raise Invalid("The body of a fault is a JSON object.")
-        if token is not None and not (isinstance(token, str) and len(token) <= 200):
-            raise Invalid("An Idempotency-Key is a text of at most 200 characters.")
+        if token is not None and not (isinstance(token, str) and len(token) <= TOKEN_LENGTH):
+            raise Invalid(f"An Idempotency-Key is a text of at most {TOKEN_LENGTH} characters.")
         return await self._desk.fault(
             job.number, machine.name, read_kind(body.get("kind")), arguments, token
         )
@@ -107,14 +120,26 @@ class Handles:
             await self._conductor.happen(job.number, ClientFinished(machine.name, result))
         else:
             result = machine.result
+            await self._book.durable()
         return {"finished": machine.name, **attrs.asdict(result)}
 
-    async def _mark(self, job: Job, machine: Machine, name: object) -> Any:
+    async def _mark(self, job: Job, machine: Machine, name: object, ask: Ask) -> Any:
         if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= MARK_LENGTH:
             raise Invalid(f"A mark has a name of 1 to {MARK_LENGTH} characters, not {name!r}.")
+        if ask.again and ask.token and (before := await self._marked(job.number, ask.token)):
+            return {"marked": name, "t": before["at"]}
         at = self._clock.seconds()
-        await self._book.remark(job.number, Marked(machine.name, name))
+        await self._book.remark(job.number, Marked(machine.name, name, ask.token))
         return {"marked": name, "t": at}
+
+    async def _marked(self, number: int, token: str) -> Mapping[str, Any] | None:
+        """The stored event of a mark that was made before with this token, if it is a late one."""
+        await self._book.durable()
+        after = max(self._book.get(number).events - LATE, 0)
+        for event in await self._events(number, after):
+            if event["details"].get("token") == token:
+                return dict(event)
+        return None
 
     async def _new_events(self, number: int, after: object) -> list[dict[str, Any]]:
         if type(after) is not int or after < 0:

@@ -53,6 +53,22 @@ class Ledger:
         except KeyError:
             raise NotFound(f"Job {job} has no fault f{number}.") from None
 
+    def by_token(self, job: Job, by: str, token: str) -> Fault | None:
+        """The fault of the present attempt that a request has made before, if it has."""
+        for fault in self.of(job.number):
+            if (fault.attempt, fault.by, fault.token) == (job.attempt, by, token):
+                return fault
+        return None
+
+    def unanswered(self) -> list[tuple[int, Fault]]:
+        """Of all jobs, those that were written down and not heard of again."""
+        return [
+            (job, fault)
+            for job, faults in sorted(self._faults.items())
+            for fault in faults.values()
+            if fault.state is FaultState.REQUESTED
+        ]
+
     def in_force(self, job: Job) -> list[Fault]:
         """The faults of the present attempt that must be taken to be in force."""
         return [f for f in self.of(job.number) if f.attempt == job.attempt and f.in_force]

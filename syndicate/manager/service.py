@@ -27,6 +27,7 @@ from syndicate.domain.quantities import say_size, say_span
 from syndicate.domain.scheduler import AFTER_WALL, Census, Occupied, Reserve, Snapshot, fits, plan
 from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.adoption import Adoption
+from syndicate.manager.aftermath import Aftermath
 from syndicate.manager.aging import Aging
 from syndicate.manager.auditing import record_ask
 from syndicate.manager.book import Book
@@ -257,6 +258,7 @@ class Manager(Service):
         await self._check_client()
         await self._adoption.take_over()
         await self.history.open()
+        Aftermath(self._clock, self.book, self.fleet, self.ledger, self.desk).take_over()
         self.uploads.open()
         self._aging.open(snapshot)
         self.started_at = self._clock.seconds()

@@ -88,6 +88,7 @@ def event_view(job: int, number: int, stored: Any) -> dict[str, Any]:
     event, at = event_from_plain(stored)
     details = dict(stored["details"])
     machine = details.pop("machine", None)
+    details.pop("token", None)
     return {
         "n": number,
         "at": timestamp(at),

@@ -28,7 +28,7 @@ def main() -> int:
         while True:
             try:
                 answer = wire.post(path, body, key)
-            except (sync.Unavailable, sync.Timeout, sync.VolunteerLost) as error:
+            except (sync.Unavailable, sync.Timeout, sync.Unknown) as error:
                 if time.monotonic() > until:
                     raise
                 sys.stdout.write(f"C again {path} {error.code}\n")

@@ -58,7 +58,7 @@ class Bench:
     spool: Path
     #: Brings a report to the manager; waits, for ever if need be, until it is stored.
     report: Callable[[EndReport], Awaitable[None]]
-    #: Brings a client's request to the manager, while there is a link.
+    #: Brings a client's request to the manager.
     ask: Callable[[Ask], Deferred[Any]]
     network: INetworkFaults
     #: Keeps jobs from the ports of manager and volunteers, wherever these are now.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -84,13 +84,13 @@ class Post:
             else:
                 return
 
-    async def arrival(self) -> IManager:
-        """The manager, once there is one."""
+    def arrival(self) -> Deferred[IManager]:
+        """Fires with the manager, once there is one."""
         if self._manager is not None:
-            return self._manager
+            return succeed(self._manager)
         arrival: Deferred[IManager] = Deferred(lambda d: self._arrivals.remove(d))
         self._arrivals.append(arrival)
-        return await arrival
+        return arrival
 
     def _pause(self) -> Deferred[None]:
         timers: list[IDelayedCall] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -37,11 +38,15 @@ class Relay:
         self, kind: str, arguments: dict[str, Any], token: str | None
     ) -> Deferred[dict[str, Any]]:
         """See `IHandle.fault`."""
-        return self._say("fault", {"kind": kind, "arguments": arguments, "token": token})
+        return self._say("fault", {"kind": kind, "arguments": arguments}, token or _new_token())
 
     def faults(self) -> Deferred[dict[str, Any]]:
         """See `IHandle.faults`."""
         return self._say("faults", {})
+
+    def show(self, which: str) -> Deferred[dict[str, Any]]:
+        """See `IHandle.show`."""
+        return self._say("show", {"id": which})
 
     def finish(self, result: dict[str, Any]) -> Deferred[dict[str, Any]]:
         """See `IHandle.finish`."""
@@ -49,7 +54,7 @@ class Relay:
 
     def mark(self, name: str) -> Deferred[dict[str, Any]]:
         """See `IHandle.mark`."""
-        return self._say("mark", {"name": name})
+        return self._say("mark", {"name": name}, _new_token())
 
     def events(self, after: int) -> Deferred[list[dict[str, Any]]]:
         """See `IHandle.events`."""
@@ -66,8 +71,12 @@ class Relay:
             self._keep(SAMPLES, lines if lines.endswith(b"\n") else lines + b"\n")
         return succeed({"accepted": count})
 
-    def _say(self, verb: str, body: dict[str, Any]) -> Deferred[Any]:
-        return self._ask(Ask(self._part, verb, body))
+    def _say(self, verb: str, body: dict[str, Any], token: str | None = None) -> Deferred[Any]:
+        return self._ask(Ask(self._part, verb, body, token))
+
+
+def _new_token() -> str:
+    return uuid.uuid4().hex
 
 
 def _check_sample(line: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, TimeoutError, fail
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
@@ -18,12 +18,13 @@ from zope.interface import implementer
 
 from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.client.interface import IHandle
-from syndicate.domain.errors import Conflict, Fenced, NotClean, SyndicateError, Unavailable
+from syndicate.domain.errors import Conflict, Fenced, NotClean, SyndicateError
 from syndicate.domain.fault import ON_LINKS
 from syndicate.domain.job import Limits
 from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import Doors, INetworkFaults, NetworkFacts
 from syndicate.sandbox.interface import ISandbox, SandboxFacts
+from syndicate.volunteer.asking import Asking
 from syndicate.volunteer.outbox import Outbox
 from syndicate.volunteer.part import Bench, Door, PartInHand
 from syndicate.volunteer.post import Post
@@ -118,6 +119,7 @@ class Volunteer(Service):
     _manager: IManager | None = attrs.field(init=False, default=None)
     _outbox: Outbox = attrs.field(init=False)
     _post: Post = attrs.field(init=False)
+    _asking: Asking = attrs.field(init=False)
     _part: PartInHand | None = attrs.field(init=False, default=None)
     _tidying: Tidying = attrs.field(init=False)
     _pulse: IDelayedCall | None = attrs.field(init=False, default=None)
@@ -125,6 +127,7 @@ class Volunteer(Service):
     def __attrs_post_init__(self) -> None:
         self._outbox = Outbox(self._spool.with_name("outbox"), self._aside)
         self._post = Post(self._clock, self._outbox)
+        self._asking = Asking(self._clock, self._post)
         self._tidying = Tidying(self._clock, self._after_job, self._say_clean)
 
     async def open(self) -> None:
@@ -295,12 +298,7 @@ class Volunteer(Service):
         )
 
     def _ask(self, ask: Ask) -> Deferred[Any]:
-        """Bring a client's request to the manager; it is not kept for one that is away, as the
-        client should know.
-        """
-        if self._manager is None:
-            return fail(Unavailable("The volunteer has no link to the manager now; try again."))
-        return self._manager.ask(ask)
+        return Deferred.fromCoroutine(self._asking.ask(ask))
 
     async def _start(self, part: Part) -> None:
         self._obey(part)

@@ -132,6 +132,11 @@ class Ask:
     part: Part
     verb: str
     body: Any
+    #: Tells the request from others, where doing it twice would be wrong; the same again is the
+    #: same one.
+    token: str | None = None
+    #: Whether it was asked before, and the answer was lost.
+    again: bool = False
 
 
 @attrs.frozen

@@ -125,7 +125,7 @@ async def test_an_amount_goes_with_a_fault(
         (errors.Revoked("it is over"), "revoked"),
         (errors.Conflict("it does not fit"), "conflict"),
         (errors.Timeout("too late"), "timeout"),
-        (errors.VolunteerLost("it is away"), "volunteer_lost"),
+        (errors.Unknown("it is away", fault="f1"), "unknown"),
         (errors.SandboxFailed("it broke"), "sandbox_failed"),
         (errors.Invalid("that is nonsense"), "invalid"),
     ],
@@ -173,6 +173,18 @@ async def test_faults_are_listed_and_healed(way: Way, handle: ScriptedHandle) ->
     assert await way.heal(None) == {"healed": ["f1", "f3"]}
     with pytest.raises(Refused) as refused:
         await way.heal("f9")
+    assert refused.value.code == "not_found"
+
+
+@ensure
+async def test_one_fault_is_shown_by_its_id_or_its_key(way: Way, handle: ScriptedHandle) -> None:
+    await way.fault("kill", "slave[0]")
+    await way.fault("disconnect", "slave[1]")
+    assert await way.show("f2") == handle.done[1]
+    for key, fault in handle.by_token.items():
+        assert await way.show(key) == fault
+    with pytest.raises(Refused) as refused:
+        await way.show("f9")
     assert refused.value.code == "not_found"
 
 

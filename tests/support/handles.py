@@ -173,6 +173,15 @@ class ScriptedHandle:
     def _faults(self) -> dict[str, Any]:
         return {"faults": self.done}
 
+    def show(self, which: str) -> Deferred[dict[str, Any]]:
+        return self._answer("show", which)
+
+    def _show(self, which: str) -> dict[str, Any]:
+        for fault in self.done:
+            if which == fault["id"] or self.by_token.get(which) is fault:
+                return fault
+        raise NotFound(f"There is no fault {which!r}.")
+
     def finish(self, result: dict[str, Any]) -> Deferred[dict[str, Any]]:
         return self._answer("finish", result)
 

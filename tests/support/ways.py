@@ -38,6 +38,7 @@ class Way(Protocol):
     async def job(self) -> Any: ...
     async def fault(self, kind: str, machine: str | None, **values: Any) -> Any: ...
     async def faults(self) -> Any: ...
+    async def show(self, fault: str) -> Any: ...
     async def heal(self, fault: str | None) -> Any: ...
     async def finish(self, **result: Any) -> Any: ...
     async def mark(self, name: str) -> Any: ...
@@ -94,6 +95,9 @@ class HttpWay:
 
     async def faults(self) -> Any:
         return await apart(self._ask, "GET", "/v1/faults")
+
+    async def show(self, fault: str) -> Any:
+        return await apart(self._ask, "GET", f"/v1/faults/{fault}")
 
     async def heal(self, fault: str | None) -> Any:
         path = "/v1/heal" if fault is None else f"/v1/faults/{fault}/heal"
@@ -163,6 +167,9 @@ class SyncWay:
     async def faults(self) -> Any:
         return {"faults": await self._do(lambda: self.client.faults)}
 
+    async def show(self, fault: str) -> Any:
+        return await self._do(lambda: self.client.fault(fault))
+
     async def heal(self, fault: str | None) -> Any:
         return await self._do(lambda: self.client.heal(fault))
 
@@ -211,6 +218,9 @@ class PbWay:
 
     async def faults(self) -> Any:
         return {"faults": await self._do(self.client.faults)}
+
+    async def show(self, fault: str) -> Any:
+        return await self._do(self.client.fault(fault))
 
     async def heal(self, fault: str | None) -> Any:
         return await self._do(self.client.heal(fault))
@@ -284,6 +294,9 @@ class ShellWay:
 
     async def faults(self) -> Any:
         return await self._do("faults")
+
+    async def show(self, fault: str) -> Any:
+        return await self._do("show", fault)
 
     async def heal(self, fault: str | None) -> Any:
         return await self._do("heal", *([] if fault is None else [fault]))

@@ -35,7 +35,11 @@ def test_the_page_has_every_kind_of_fault_and_every_address() -> None:
         if not path.startswith(b"/v1/faults/")
     }
     said = set(re.findall(r"``(GET|POST) (/v1/\S+)``", PAGE))
-    assert said == served | {("POST", "/v1/faults/KIND"), ("POST", "/v1/faults/ID/heal")}
+    assert said == served | {
+        ("POST", "/v1/faults/KIND"),
+        ("POST", "/v1/faults/ID/heal"),
+        ("GET", "/v1/faults/ID"),
+    }
 
 
 def test_the_page_gives_every_code_the_right_status() -> None:

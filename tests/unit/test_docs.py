@@ -201,6 +201,7 @@ def test_the_page_on_the_api_has_every_request() -> None:
     said = re.findall(r"(?m)^``(GET|POST) (/v1/[^`?]+)(?:\?[^`]*)?``$", page("api"))
     names = {"N": "<name>", "PATH": "<path:path>", "SHA256": "<sha256>"}
     names |= {"KIND": "<kind>", "MACHINE": "<machine>", "NAME": "<volunteer>", "TOKEN": "<token>"}
+    names["ID"] = "<which>"
     spelt = {
         (method, "/".join(names.get(part, part) for part in path.split("/")))
         for method, path in said
