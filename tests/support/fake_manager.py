@@ -157,6 +157,8 @@ class FakeManager:
         #: Lines of CSV, without the first.
         self.samples: dict[int, list[str]] = {}
         self.volunteers: list[Record] = []
+        self.audit: list[Record] = []
+        self.console: Record | None = None
         self.blobs: dict[str, bytearray] = {}
         self.whole: set[str] = set()
         self.seen: list[Seen] = []
@@ -326,6 +328,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get_volunteers(self, words: list[str], query: Record, body: bytes) -> None:
         self._answer(200, {"volunteers": self.fake.volunteers})
+
+    def _post_volunteers(self, words: list[str], query: Record, body: bytes) -> None:
+        name, verb = words
+        for each in self.fake.volunteers:
+            if each["volunteer"] == name:
+                busy = each["state"] == "busy" and verb != "resume"
+                state = {"drain": "drained", "quarantine": "quarantined", "resume": "free"}[verb]
+                each |= {"state": "busy" if busy else state, "then": state}
+                each["reason"] = json.loads(body).get("reason", "") if verb != "resume" else ""
+                self._answer(200, {"volunteer": each})
+        self._refuse(404, "not_found", f"There is no volunteer {name!r}.")
+
+    def _get_audit(self, words: list[str], query: Record, body: bytes) -> None:
+        wanted = [e for e in self.fake.audit if query.get("who", e["who"]) == e["who"]]
+        self._answer(200, {"entries": wanted[-int(query["limit"]) :]})
+
+    def _get_console(self, words: list[str], query: Record, body: bytes) -> None:
+        if self.fake.console is None:
+            self._refuse(404, "not_found", "This manager has no console.")
+        self._answer(200, self.fake.console)
 
     def _head_blobs(self, words: list[str], query: Record, body: bytes) -> None:
         if words[0] in self.fake.whole:

@@ -125,6 +125,29 @@ def test_a_volunteers_console_shows_what_it_holds(lab: Running, tmp_path: Path) 
     eventually(lab.all_free)
 
 
+def test_a_process_that_a_job_leaves_makes_its_volunteer_unclean_until_it_is_gone(
+    lab: Running,
+) -> None:
+    number = lab.submit(lab.source(SLEEPER), 2)
+    lab.wait(number, "running")
+    first, last = lab.lab.host("v1").uids or (0, 0)
+    (uid,) = {p.uids().real for p in psutil.process_iter() if first <= p.uids().real <= last}
+    # Out of reach of all that the sandbox kills, as the user that the job runs as.
+    stray = subprocess.Popen(["setpriv", f"--reuid={uid}", "--clear-groups", "sleep", "600"])
+    try:
+        lab.run("cancel", str(number), "--yes")
+        eventually(lambda: state_of(lab, "v1") == "unclean", 60)
+        assert f"process {stray.pid} of user {uid}" in lab.volunteers()["v1"]["reason"]
+        assert "failure 1 of 3" in lab.volunteers()["v1"]["reason"]
+        waiting = lab.submit(lab.source(NOTHING), 2)
+        assert lab.job(waiting)["state"] == "queued"
+    finally:
+        stray.kill()
+        stray.wait()
+    assert lab.wait(waiting, timeout=60)["outcome"] == "passed"
+    eventually(lab.all_free)
+
+
 def test_what_operators_want_after_each_job_is_done_before_the_next(
     lab: Running, tmp_path: Path
 ) -> None:

@@ -1,0 +1,148 @@
+"""The verbs for operators against a manager that answers as the JSON API says."""
+
+from __future__ import annotations
+
+import json
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syndicate.cli.verbs import volunteers
+from tests.support.commands import Commands, forget_environment
+from tests.support.fake_manager import FakeManager, at, serving, volunteer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeManager]:
+    with serving(tmp_path_factory.mktemp("manager")) as manager:
+        yield manager
+
+
+@pytest.fixture
+def manager(
+    server: FakeManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FakeManager]:
+    forget_environment(monkeypatch, tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("SYNDICATE_URL", server.url)
+    monkeypatch.setenv("SYNDICATE_TOKEN", server.secret)
+    monkeypatch.setenv("SYNDICATE_AUTHORITY", str(server.authority))
+    server.forget()
+    yield server
+    server.forget()
+
+
+@pytest.fixture
+def syndicate(manager: FakeManager) -> Commands:
+    return Commands()
+
+
+def test_volunteers_are_drained_quarantined_and_resumed(
+    syndicate: Commands, manager: FakeManager
+) -> None:
+    manager.volunteers = [volunteer("v1")]
+    assert syndicate("volunteers", "drain", "v1", "--reason", "new disk").err == "v1 is drained.\n"
+    assert "new disk" in syndicate("volunteers", "show", "v1").out
+    assert syndicate("volunteers", "quarantine", "v1").err == "v1 is quarantined.\n"
+    assert syndicate("volunteers", "resume", "v1").err == "v1 is free.\n"
+    assert syndicate("volunteers", "drain", "v9").code == 3
+
+
+def test_draining_waits_for_the_present_job_if_asked(
+    syndicate: Commands, manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volunteers, "LOOK", 0.02)
+    manager.volunteers = [volunteer("v1", state="busy", job=17)]
+    said = syndicate("volunteers", "drain", "v1").err
+    assert said == "v1 is busy.\nv1 works on job 17 to its end.\n"
+
+    def end() -> None:
+        time.sleep(0.3)
+        manager.volunteers[0]["state"] = "drained"
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    began = time.monotonic()
+    assert syndicate("volunteers", "drain", "v1", "--wait").code == 0
+    assert time.monotonic() - began >= 0.2
+    ending.join()
+
+
+def test_the_audit_log_is_shown_without_what_would_move_the_cursor(
+    syndicate: Commands, manager: FakeManager
+) -> None:
+    manager.audit = [
+        {
+            "at": at(n),
+            "kind": "person",
+            "who": who,
+            "role": "user",
+            "token": "4f21",
+            "address": "10.0.0.7",
+            "did": "cancel",
+            "on": "job 17",
+            "outcome": "done",
+            "details": {"message": "\x1b[31m red"},
+        }
+        for n, who in enumerate(("ann", "bob"))
+    ]
+    shown = syndicate("audit").out
+    assert "ann" in shown
+    assert "bob" in shown
+    assert "\x1b" not in shown
+    found = syndicate("audit", "--who", "ann", "-o", "json").out
+    assert [each["who"] for each in json.loads(found)] == ["ann"]
+    assert syndicate("audit", "--who", "eve").err == "Nothing of that kind was recorded.\n"
+
+
+def noted_ssh(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Notes with which words ssh would have been started; the real one is in test_operating."""
+    started: list[list[str]] = []
+
+    def note(file: str, argv: list[str]) -> None:
+        started.append(argv)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("os.execvp", note)
+    return started
+
+
+def test_the_console_is_found_by_the_api_and_its_key_pinned(
+    syndicate: Commands,
+    manager: FakeManager,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = noted_ssh(monkeypatch)
+    manager.console = {
+        "port": 7022,
+        "host_key": "ssh-ed25519 AAAAC3Nz",
+        "fingerprint": "SHA256:ab/c+d",
+    }
+    monkeypatch.setenv("SYNDICATE_CONSOLE_KEY", "/keys/ann")
+    with pytest.raises(SystemExit):
+        syndicate("console", "why", "17")
+    (argv,) = started
+    assert argv[:5] == ["ssh", "-l", "ann", "-p", "7022"]
+    assert argv[5:7] == ["-i", "/keys/ann"]
+    assert argv[-4:] == ["--", "127.0.0.1", "why", "17"]
+    options = dict(word[2:].split("=", 1) for word in argv if word.startswith("-o"))
+    assert options["StrictHostKeyChecking"] == "yes"
+    assert options["IdentitiesOnly"] == "yes"
+    known = Path(options["UserKnownHostsFile"])
+    assert known.read_text() == f"{options['HostKeyAlias']} ssh-ed25519 AAAAC3Nz\n"
+    assert known.is_relative_to(tmp_path / ".cache")
+    assert stat.S_IMODE(known.parent.stat().st_mode) == 0o700
+    with pytest.raises(SystemExit):
+        syndicate("console", "-l", "vera", "-p", "2222", "-i", "/keys/vera")
+    assert started[1][:7] == ["ssh", "-l", "vera", "-p", "2222", "-i", "/keys/vera"]
+
+
+def test_where_there_is_no_console_that_is_said(syndicate: Commands, manager: FakeManager) -> None:
+    ended = syndicate("console")
+    assert ended.code == 3
+    assert "This manager has no console." in ended.err
