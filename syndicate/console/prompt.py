@@ -97,6 +97,11 @@ class PythonLines:
         self._typed(text)
         return bool(self._interpreter.push(text.encode()))
 
+    @property
+    def busy(self) -> bool:
+        """Whether something that was shown is still to come."""
+        return bool(self._interpreter._pendingDeferreds)
+
     def reset(self) -> None:
         """Forget the lines that made no sense yet."""
         self._interpreter.resetBuffer()
@@ -125,6 +130,12 @@ class VerbLines:
     words: Words
     _say: Say
     _typed: Typed
+    _waiting: int = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is still to come."""
+        return self._waiting > 0
 
     def push(self, line: bytes) -> bool:
         """Take a line; it never needs another one."""
@@ -143,12 +154,14 @@ class VerbLines:
             self._say(f"{error}\n", False)
             return
         if isinstance(answer, Deferred):
-            answer.addCallbacks(
-                lambda value: self._say(f"{shown(value)}\n", True),
-                lambda failure: self._say(f"{failure.getErrorMessage()}\n", True),
-            )
+            self._waiting += 1
+            answer.addCallbacks(shown, Failure.getErrorMessage).addCallback(self._later)
         else:
             self._say(f"{shown(answer)}\n", False)
+
+    def _later(self, text: str) -> None:
+        self._waiting -= 1
+        self._say(f"{text}\n", True)
 
     def reset(self) -> None:
         """No line is kept."""

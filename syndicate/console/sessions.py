@@ -10,6 +10,7 @@ from twisted.conch.avatar import ConchUser
 from twisted.conch.interfaces import ISession
 from twisted.conch.ssh.session import SSHSession
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.components import registerAdapter
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from syndicate.console.server import Console
 
 log = Logger()
+
+#: Seconds that answers have to come when no more lines do, and from one look for them to the next.
+LAST_ANSWERS = 60.0
+LOOK = 0.05
 
 _PROMPTS = {OPERATOR: (b">>> ", b"... "), "viewer": (b"> ", b"> ")}
 
@@ -81,6 +86,7 @@ class Session:
         self._terminal: Any = None
         self._plain: Plain | None = None
         self._close: Callable[[], None] | None = None
+        self._closing: IDelayedCall | None = None
 
     def getPty(self, term: bytes, windowSize: tuple[int, int, int, int], modes: Any) -> None:
         """A terminal is wanted."""
@@ -94,17 +100,18 @@ class Session:
 
     def openShell(self, proto: Any) -> None:
         """Lines are wanted, on a terminal if there is one."""
-        self._close = proto.loseConnection
+        out = _Out(proto)
+        self._close = out.loseConnection
         if self._size is None:
             self._plain = Plain(self._lines)
             proto.makeConnection(_Into(self._plain.dataReceived))
-            self._plain.makeConnection(proto)
+            self._plain.makeConnection(out)
             return
         visitor = self._person.visitor
         banner = BANNER[visitor.role].format(daemon=self._person.console.daemon)
         self._terminal = Terminals(Terminal, self._lines, banner, _PROMPTS[visitor.role])
         proto.makeConnection(_Into(self._terminal.dataReceived))
-        self._terminal.makeConnection(proto)
+        self._terminal.makeConnection(out)
         self._terminal.terminalProtocol.terminalSize(*self._size)
 
     def execCommand(self, proto: Any, command: bytes) -> None:
@@ -143,11 +150,25 @@ class Session:
         """The client sends no more."""
         if self._plain is not None:
             self._plain.ended()
-        if self._close is not None:
+            self._close_when_answered(LAST_ANSWERS)
+        elif self._close is not None:
+            self._close()
+
+    def _close_when_answered(self, left: float) -> None:
+        """Close a session without a terminal once what was asked for has been answered."""
+        if self._close is None or self._plain is None:
+            return
+        if self._plain.lines.busy and left > 0:
+            self._closing = self._person.console.clock.callLater(
+                LOOK, self._close_when_answered, left - LOOK
+            )
+        else:
             self._close()
 
     def closed(self) -> None:
         """The session is over."""
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
         if self._terminal is not None:
             self._terminal.connectionLost(Failure(connectionDone.value))
             self._terminal = None
@@ -169,6 +190,17 @@ class Session:
 
 
 registerAdapter(Session, Person, ISession)
+
+
+class _Out:
+    """The transport of what goes to a client; it ends like a program that ended well."""
+
+    def __init__(self, proto: Any) -> None:
+        self._proto, self.write = proto, proto.write
+
+    def loseConnection(self) -> None:
+        """Say that all went well, and end."""
+        _end(self._proto, 0)
 
 
 class _Into:

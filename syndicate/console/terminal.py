@@ -160,7 +160,7 @@ class Plain(Protocol):
     transport: Any
 
     def __init__(self, lines: Any) -> None:
-        self._lines: Lines = lines(self.say)
+        self.lines: Lines = lines(self.say)
         self._rest = b""
         self._whole = True
 
@@ -183,7 +183,7 @@ class Plain(Protocol):
 
     def _push(self, line: bytes) -> None:
         try:
-            self._lines.push(line)
+            self.lines.push(line)
         except EOFError:
             self.transport.loseConnection()
         if not self._whole:
