@@ -111,10 +111,10 @@ class Swarm:
         issuer = VolunteerIssuer(authority.parent)
         shown = key, issuer.sign(names, key.public_key(), time.time())
         context = client_options(authority.read_bytes(), shown)
+        # Sources are fetched once for all, so not as one volunteer, which may fetch its own only.
+        staff = (self.place / "state/tokens/staff").read_text().strip()
         transfer = SharedTransfer(
-            HttpsTransfer(
-                reactor, "127.0.0.1", self.api_port, authority, lambda: self.session.token, reactor
-            )
+            HttpsTransfer(reactor, "127.0.0.1", self.api_port, authority, lambda: staff, reactor)
         )
         cache = FileBlobStore(self.place / "cache", LARGEST, reactor)
         make = functools.partial(self._dialler, context)

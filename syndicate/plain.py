@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import math
 import types
 from typing import Any, TypeVar
 
@@ -35,7 +37,37 @@ def _exactly(kind: type, value: Any, _: type) -> Any:
 def _number(value: Any, _: type) -> float:
     if type(value) not in (int, float):
         raise TypeError(f"{value!r} is not a number")
-    return float(value)
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is not a finite number")
+    return number
+
+
+def read_json(data: bytes) -> Any:
+    """The plain value that JSON from a peer describes. Python's own reader lets pass what cannot be
+    written again as JSON in UTF-8: numbers that are none, or infinite, and halves of characters.
+
+    :raises ValueError: it is none.
+    """
+    text = data.decode("utf-8")
+    try:
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number
 
 
 def to_plain(value: Any) -> Any:
@@ -52,7 +84,7 @@ def from_plain(value: Any, kind: type[T]) -> T:
         return _converter().structure(value, kind)
     except (cattrs.BaseValidationError, cattrs.errors.ForbiddenExtraKeysError) as error:
         raise Invalid(f"This is no {_name(kind)}: {error}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise Invalid(f"This is no {_name(kind)}: {error!r}") from error
 
 

@@ -49,20 +49,47 @@ class Access:
         """
         return self._manager.fleet.session(self._bearer(request)).name
 
-    def anybody(self, request: Request) -> str:
-        """The name of a user, or of a volunteer with a live session.
+    def reader(self, request: Request) -> str:
+        """Who may have the blob that a request is for: everybody with a person's token; and a
+        volunteer what it was told to fetch, or to ask for whether it is here before it brings it.
 
-        :raises Unauthorized: neither.
+        :raises Unauthorized: no good token, and no live session.
+        :raises Forbidden: a volunteer that was not told so.
+        """
+        name = self._manager.fleet.session_name(self._bearer(request))
+        if not name:
+            return self.user(request).name
+        sha256 = request.path.rpartition(b"/")[2].decode("ascii", "replace")
+        if request.method == b"HEAD":
+            self._manager.carriage.check_ask(name)
+        else:
+            self._manager.carriage.check_fetch(name, sha256, self._manager.site.client_sha256)
+        return name
+
+    def bringer(self, request: Request) -> str:
+        """Who has brought a blob; whether they might, `sender` has looked at.
+
+        :raises Unauthorized: no good token, and no live session.
         """
         return self._manager.fleet.session_name(self._bearer(request)) or self.user(request).name
 
     def sender(self, request: Request) -> tuple[str, bool]:
-        """The name of a user or volunteer as for `anybody`, and whether it is a volunteer's."""
-        name = self._manager.fleet.session_name(self._bearer(request))
-        return (name, True) if name else (self.user(request).name, False)
+        """The name of a user, or of a volunteer that has outputs to bring; and whether it is a
+        volunteer's.
 
-    def admit(self, request: Request, who: str, size: int, *, volunteer: bool) -> None:
+        :raises Unauthorized: no good token, and no live session.
+        :raises Forbidden: a volunteer that has no part in hand.
+        """
+        name = self._manager.fleet.session_name(self._bearer(request))
+        if not name:
+            return self.user(request).name, False
+        self._manager.carriage.check_ask(name)
+        return name, True
+
+    def admit(self, request: Request, who: str, sha256: str, size: int, *, volunteer: bool) -> None:
         """Let somebody send a file with this request, or raise why not."""
+        if volunteer:
+            self._manager.carriage.check_bring(who, sha256, size)
         ended = self._manager.uploads.begin(who, size, volunteer=volunteer)
         request.notifyFinish().addBoth(lambda _: ended())
 

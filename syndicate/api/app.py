@@ -205,12 +205,11 @@ class Api:
         ]
         for method, path, handler in routes:
             self._route(app, method, path, handler, self._access.user)
-        for method, handler in (
-            ("GET", transfers.get_blob),
-            ("HEAD", transfers.get_blob),
-            ("PUT", transfers.put_blob),
-        ):
-            self._route(app, method, "/v1/blobs/<sha256>", handler, self._access.anybody)
+        blob, access = "/v1/blobs/<sha256>", self._access
+        self._route(app, "GET", blob, transfers.get_blob, access.reader)
+        self._route(app, "HEAD", blob, transfers.get_blob, access.reader)
+        # Who may bring it was found out before its body came.
+        self._route(app, "PUT", blob, transfers.put_blob, access.bringer)
         self._route(app, "POST", "/v1/certificates", trust.enrol, self._access.joiner)
         log_path = "/v1/logs/<number>/<attempt>/<machine>"
         self._route(app, "PUT", log_path, transfers.append_log, self._access.volunteer)

@@ -10,6 +10,7 @@ from twisted.web.server import Request
 from syndicate.blobs.serve import Gathered
 from syndicate.domain.errors import Invalid, SyndicateError, TooManyLogins
 from syndicate.domain.job import JobState, Outcome
+from syndicate.plain import read_json
 
 #: Longest body of a request that is not a blob, in bytes.
 BODY_CAP = 1 << 20
@@ -47,8 +48,8 @@ def body_of(request: Request) -> dict[str, Any]:
     :raises Invalid: there is none.
     """
     try:
-        value = json.loads(data_of(request))
-    except (ValueError, RecursionError) as error:
+        value = read_json(data_of(request))
+    except ValueError as error:
         raise Invalid(f"The body of the request is no JSON: {error}.") from error
     if not isinstance(value, dict):
         raise Invalid("The body of the request is no JSON object.")

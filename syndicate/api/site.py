@@ -36,12 +36,13 @@ def make_site(reactor: Any, api: Api, access: Access, blobs: IBlobStore) -> Stre
         found = _BLOB.fullmatch(request.path)
         if request.method != b"PUT" or found is None:
             return Gathered(BODY_CAP) if length != 0 else None
+        sha256 = found[1].decode()
         who, volunteer = access.sender(request)
 
         def admit(size: int) -> None:
-            access.admit(request, who, size, volunteer=volunteer)
+            access.admit(request, who, sha256, size, volunteer=volunteer)
 
-        return begin_upload(request, length, blobs, found[1].decode(), admit)
+        return begin_upload(request, length, blobs, sha256, admit)
 
     def answer(request: StreamingRequest, error: SyndicateError) -> bytes:
         if isinstance(error, (Unauthorized, Forbidden)):

@@ -19,6 +19,7 @@ from syndicate.client.calls import FAULTS, Calls
 from syndicate.client.gate import Gate
 from syndicate.client.pb import Refusal
 from syndicate.domain.errors import Internal, Invalid, SyndicateError, TooLarge
+from syndicate.plain import read_json
 from syndicate.spread.broker import BoundedBroker
 from syndicate.spread.decoder import Bounds
 
@@ -72,8 +73,8 @@ def _read(verb: str, given: object) -> Any:
     if not isinstance(given, bytes):
         raise Invalid(f"What goes with {verb} is JSON in bytes.")
     try:
-        return json.loads(given or b"{}")
-    except (ValueError, RecursionError) as error:
+        return read_json(given or b"{}")
+    except ValueError as error:
         raise Invalid(f"What goes with {verb} is no JSON: {error}.") from error
 
 

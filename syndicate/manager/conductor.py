@@ -38,6 +38,7 @@ from syndicate.domain.lifecycle import ACTIVE, Order, Prepare, Release, Start
 from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.book import Book
 from syndicate.manager.fleet import Fleet
+from syndicate.manager.vetting import REASON
 from syndicate.wire.interface import EndReport, GivenBack, Holding, Part, PrepareOrder, Released
 
 log = Logger()
@@ -55,6 +56,7 @@ class Conductor:
     """Moves the jobs along.
 
     :param queued_again: called when a job waits once more.
+    :param vet: looks at what a volunteer says that a machine left.
     :param released: called when a machine of a job with clients was given back: with what could
         not be lifted or removed.
     """
@@ -65,6 +67,7 @@ class Conductor:
     _term: int
     _queued_again: Callable[[], None]
     _released: Callable[[Holding, str], None]
+    _vet: Callable[[Released], Released]
 
     def happen(self, number: int, event: JobEvent) -> Deferred[None]:
         """An event has happened to a job: store it and all that follows, then send the orders.
@@ -159,14 +162,15 @@ class Conductor:
         unclean, released = "", Released()
         try:
             releasing = link.release(self._part(job, machine))
-            released = await releasing.addTimeout(RELEASE_DEADLINE, self._clock, _too_late)
+            told = await releasing.addTimeout(RELEASE_DEADLINE, self._clock, _too_late)
+            released = self._vet(told)
         except VolunteerLost:
             return
         except Timeout as error:
             self._fleet.lost(link, str(error))
             return
         except NotClean as error:
-            unclean = str(error)
+            unclean = str(error)[:REASON]
         except SyndicateError as error:
             unclean = f"It failed while cleaning up: {error}"
         if member.link is link and released.later:

@@ -31,6 +31,7 @@ from syndicate.manager.aftermath import Aftermath
 from syndicate.manager.aging import Aging
 from syndicate.manager.auditing import record_ask
 from syndicate.manager.book import Book
+from syndicate.manager.carriage import Carriage
 from syndicate.manager.conductor import Conductor
 from syndicate.manager.desk import FaultDesk
 from syndicate.manager.feed import Feed
@@ -43,6 +44,7 @@ from syndicate.manager.ledger import Ledger
 from syndicate.manager.source import CLIENT_TARGETS, SourceGate
 from syndicate.manager.trust import Trust
 from syndicate.manager.uploads import Room, Uploads
+from syndicate.manager.vetting import REASON, Vetting
 from syndicate.sandbox.interface import ISourceInspector
 from syndicate.store.interface import ILeadership, IStore, ITerm
 from syndicate.wire.interface import (
@@ -177,10 +179,13 @@ class Manager(Service):
     uploads: Uploads = attrs.field(init=False)
     _aging: Aging = attrs.field(init=False)
     _gate: SourceGate = attrs.field(init=False)
+    _vetting: Vetting = attrs.field(init=False)
+    carriage: Carriage = attrs.field(init=False)
     _planning: IDelayedCall | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._gate = SourceGate(self.blobs, self._inspector)
+        self._vetting = Vetting(self.blobs)
 
     async def open(self) -> None:
         """Take the lead, load what is stored, and set right what the last manager left.
@@ -208,8 +213,10 @@ class Manager(Service):
             self._term.number,
             self._plan_soon,
             lambda holding, problem: self.desk.released(holding, problem),
+            self._vetting.released,
         )
         self._adoption = Adoption(self.book, self.fleet, self._conductor, self._term.number)
+        self.carriage = Carriage(self.book, self.fleet)
         self.ledger = Ledger(self._clock, self.book)
         self.desk = FaultDesk(
             self._clock, self.book, self.fleet, self.ledger, self._conductor, self._term.number
@@ -474,7 +481,7 @@ class Manager(Service):
     def welcome(self, hello: Hello, link: IVolunteer) -> Welcome:
         """See `IFleet.welcome`."""
         assert self._term is not None
-        member, unwanted = self._adoption.greet(hello, link)
+        member, unwanted = self._adoption.greet(self._vetting.hello(hello), link)
         return Welcome(
             PROTOCOL,
             self.site.cluster,
@@ -490,13 +497,13 @@ class Manager(Service):
 
     def ended(self, name: str, report: EndReport) -> Deferred[None]:
         """See `IFleet.ended`."""
-        return self._conductor.ended(name, report)
+        return self._conductor.ended(name, self._vetting.report(report))
 
     def clean(self, name: str, unclean: str) -> Deferred[None]:
         """See `IFleet.clean`."""
         # Else it was said before, and the answer was lost: it has another job by now.
         if self.fleet.get(name).state is not VolunteerState.BUSY:
-            self.fleet.cleaned(name, unclean)
+            self.fleet.cleaned(name, unclean[:REASON])
         return succeed(None)
 
     def ask(self, name: str, ask: Ask) -> Deferred[Any]:
@@ -509,12 +516,8 @@ class Manager(Service):
         self.fleet.lost(link, reason)
 
     def allocated(self, volunteer: str, number: int, attempt: int, machine: str) -> bool:
-        """Whether a machine of that attempt is that volunteer's, so that it may send its log."""
-        job = self.book.jobs.get(number)
-        return job is not None and any(
-            m.name == machine and m.volunteer == volunteer and job.attempt == attempt
-            for m in job.machines
-        )
+        """See `Carriage.owns`."""
+        return self.carriage.owns(volunteer, number, attempt, machine)
 
     def _lost(self, holding: Holding, reason: str) -> None:
         self.desk.lost(holding, reason)

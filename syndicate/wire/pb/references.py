@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from syndicate.domain.errors import Invalid
 from syndicate.wire.interface import (
     Ask,
     EndReport,
@@ -50,6 +51,10 @@ class RemoteVolunteer(_Peer):
 
     name: str
 
+    def ping(self) -> Deferred[float]:
+        """See `IVolunteer.ping`."""
+        return super().ping().addCallback(_moment)
+
     def prepare(self, order: PrepareOrder) -> Deferred[None]:
         """See `IVolunteer.prepare`."""
         return self._call("prepare", pack(order))
@@ -83,3 +88,13 @@ class RemoteManager(_Peer):
     def ask(self, ask: Ask) -> Deferred[Any]:
         """See `IManager.ask`."""
         return self._call("ask", pack(ask)).addCallback(unpack_plain)
+
+
+def _moment(answer: object) -> float:
+    """What a timeline shows.
+
+    :raises Invalid: it is no such thing.
+    """
+    if not isinstance(answer, int | float) or not 0 <= answer < 1e12:
+        raise Invalid("The volunteer answered a ping with what is no moment.")
+    return float(answer)

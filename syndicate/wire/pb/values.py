@@ -11,7 +11,7 @@ import json
 from typing import Any, TypeVar
 
 from syndicate.domain.errors import Invalid
-from syndicate.plain import from_plain, to_plain
+from syndicate.plain import from_plain, read_json, to_plain
 
 #: Longest message, in bytes. Banana refuses more than 640 KiB in one string.
 MESSAGE_CAP = 512 << 10
@@ -53,6 +53,6 @@ def unpack_plain(message: object, name: str = "value") -> Any:
     if not isinstance(message, bytes) or len(message) > MESSAGE_CAP:
         raise Invalid(f"A message that should hold a {name} is none.")
     try:
-        return json.loads(message)
-    except (ValueError, RecursionError) as error:
+        return read_json(message)
+    except ValueError as error:
         raise Invalid(f"A message that should hold a {name} is no JSON.") from error
