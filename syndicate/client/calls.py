@@ -15,7 +15,14 @@ from twisted.logger import Logger
 from syndicate.client.interface import IHandle
 from syndicate.client.rate import Rate
 from syndicate.client.samples import check_samples
-from syndicate.domain.errors import Internal, Invalid, Revoked, SyndicateError, Unavailable
+from syndicate.domain.errors import (
+    Internal,
+    Invalid,
+    Revoked,
+    SyndicateError,
+    TooMany,
+    Unavailable,
+)
 from syndicate.domain.fault import Kind
 from syndicate.domain.job import Limits
 from syndicate.once import Once
@@ -29,6 +36,8 @@ MOST_CALLS = 256
 SAMPLE_RATE = int(Limits().samples)
 #: Seconds' worth of samples that may come at once.
 SAMPLE_BURST = 1.0
+#: Times that Finish may be said in a second: once is enough, but the answer may be lost.
+FINISHES = 2.0
 #: Calls whose keys are remembered, so that what comes again is not done again. Of faults the
 #: manager remembers all.
 REMEMBERED = 256
@@ -50,8 +59,11 @@ class Calls:
     _clock: IReactorTime
     _handle: IHandle
     _limits: Limits = Limits()
-    #: How many calls may come now: of faults, and of others.
-    _rates: dict[bool, Rate] = attrs.field(init=False)
+    #: How many calls may come now: of faults, of others, and of Finish, which whoever has asked
+    #: too much before must still be able to say.
+    _faults: Rate = attrs.field(init=False)
+    _others: Rate = attrs.field(init=False)
+    _finishes: Rate = attrs.field(init=False)
     _running: set[Deferred[Any]] = attrs.field(init=False, factory=set)
     #: Those of them that wait for something to happen.
     _waiting: set[Deferred[Any]] = attrs.field(init=False, factory=set)
@@ -62,11 +74,9 @@ class Calls:
     _drained: Deferred[None] | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        limits = self._limits
-        self._rates = {
-            True: Rate(self._clock, limits.fault_calls, "fault calls"),
-            False: Rate(self._clock, limits.calls, "calls"),
-        }
+        self._faults = Rate(self._clock, self._limits.fault_calls, "fault calls")
+        self._others = Rate(self._clock, self._limits.calls, "calls")
+        self._finishes = Rate(self._clock, FINISHES, "calls of Finish")
 
     def call(self, verb: str, argument: Any = None, token: str | None = None) -> Deferred[Any]:
         """Do what a client asks; fires with a plain value, fails with a `SyndicateError`.
@@ -84,8 +94,7 @@ class Calls:
             return fail(
                 Unavailable(f"{MOST_CALLS} calls of this client wait for their answers already.")
             )
-        # Of samples the answers are held back instead, which slows down whoever waits for them.
-        if verb != "samples" and (refused := self._rates[verb in FAULTS].take()) is not None:
+        if (refused := self._too_often(verb)) is not None:
             return fail(refused)
         doing = Deferred.fromCoroutine(self._answer(verb, argument, token))
         if not doing.called:
@@ -94,6 +103,13 @@ class Calls:
                 self._waiting.add(doing)
             doing.addBoth(self._ended, doing)
         return doing
+
+    def _too_often(self, verb: str) -> TooMany | None:
+        if verb == "samples":
+            # Their answers are held back instead, which slows down whoever waits for them.
+            return None
+        rate = self._faults if verb in FAULTS else self._others
+        return (self._finishes if verb == "finish" else rate).take()
 
     def drained(self) -> Deferred[None]:
         """Take no more calls; fires when those under way are answered."""

@@ -23,7 +23,7 @@ from syndicate.client.door import Door
 from syndicate.client.gate import MOST_CONNECTIONS, TOLD, Gate
 from syndicate.client.stream import HEARTBEAT, RETRY
 from syndicate.client.web import BODY_CAP, PATIENCE, DoorSite
-from syndicate.domain.errors import Revoked, SandboxFailed, Unavailable, VolunteerLost
+from syndicate.domain.errors import Revoked, SandboxFailed, TooMany, Unavailable, VolunteerLost
 from syndicate.domain.job import Limits
 from tests.support.handles import ScriptedHandle
 from tests.support.sandboxes import the_reactor
@@ -446,6 +446,19 @@ async def test_a_flood_of_calls_is_refused_with_when_to_come_again(tmp_path: Pat
         for sock in place.opened:
             sock.close()
         await door.close()
+
+
+@ensure
+async def test_who_has_asked_too_often_may_still_say_finish() -> None:
+    calls = Calls(Clock(), ScriptedHandle(), Limits(calls=1.0))
+    for _ in range(5):
+        await calls.call("mark", {"name": "x"})
+    with pytest.raises(TooMany):
+        await calls.call("mark", {"name": "x"})
+    assert (await calls.call("finish", {"passed": True}))["passed"]
+    with pytest.raises(TooMany):
+        for _ in range(50):
+            await calls.call("finish", {})
 
 
 @ensure
