@@ -16,7 +16,7 @@ bench_needs := $(demo_needs) nginx=nginx-light curl=curl
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: ## .venv from requirements.lock; quick when it is up to date
@@ -36,6 +36,11 @@ test: venv ## every test; those that need root skip themselves when you are not
 torture: venv ## hurt a cluster at random for five minutes (ARGS='--minutes 30 --seed x')
 	@scripts/provide $(demo_needs)
 	$(as_root) $(venv)/syndicate lab torture $(ARGS)
+
+.PHONY: killmatrix
+killmatrix: venv ## kill the manager thirty times at each step of its work, under load
+	@scripts/provide $(demo_needs)
+	$(as_root) $(venv)/python -m tests.support.tortures --times 30 .killmatrix $(ARGS)
 
 .PHONY: check
 check: venv ## format, lint, types, rules of import, documentation
@@ -65,7 +70,7 @@ lock: ## requirements.lock anew, from the ranges in setup.py
 
 .PHONY: clean
 clean: ## remove everything that make has made
-	rm -rf --one-file-system .demo
+	rm -rf --one-file-system .demo .killmatrix
 	rm -rf .venv .venv.lock build dist doc/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	rm -rf .import_linter_cache .hypothesis .coverage .coverage.* htmlcov
 	find syndicate tests twisted -name __pycache__ -prune -exec rm -rf {} +

@@ -28,6 +28,8 @@ class Refused(Exception):
     status: int
     code: str
     message: str
+    #: Of a file that is not there whole: how many of its bytes are.
+    held: int = 0
 
     @property
     def for_now(self) -> bool:
@@ -81,7 +83,9 @@ class Door:
             self.close()
             raise Away(f"{method} {path}: {error!r}") from error
         if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-            raise _refusal(answer.status, told)
+            refused = _refusal(answer.status, told)
+            refused.held = int(answer.headers.get("X-Syndicate-Held", "0"))
+            raise refused
         return told
 
     def send_and_go(self, path: str, body: object) -> None:
@@ -109,10 +113,11 @@ class Door:
         except Refused as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
+            held = error.held
         else:
             return
-        size = str(len(data))
-        self.ask("PUT", path, data, **{"X-Syndicate-Offset": "0", "X-Syndicate-Size": size})
+        where = {"X-Syndicate-Offset": str(held), "X-Syndicate-Size": str(len(data))}
+        self.ask("PUT", path, data[held:], **where)
 
     def file(self, job: int, path: str) -> bytes:
         """The bytes of a job's file."""

@@ -26,6 +26,7 @@ class Rule(enum.Enum):
     LOG_WHOLE = "the log of what ended by itself is whole"
     OUTPUT_KEPT = "outputs are what the job wrote"
     FAULT_HEALED = "every fault was healed or ended with its attempt"
+    DATABASE_WHOLE = "the manager's database is whole"
     NOTHING_LEFT = "nothing left behind"
     FLAT = "memory and descriptors of the daemons are flat"
     ALIVE = "no daemon ended by itself"

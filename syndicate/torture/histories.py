@@ -35,6 +35,10 @@ _COMPARED_OF_MACHINES = (
 )
 
 
+#: Events that end a machine of a job without clients.
+_ENDED = frozenset({"machine-lost", "machine-killed", "machine-exited"})
+
+
 @attrs.frozen
 class Tenure:
     """A volunteer was a machine of an attempt, from its reservation to its end there."""
@@ -155,8 +159,9 @@ def tenures(job: int, events: Sequence[Mapping[str, Any]]) -> Iterator[Tenure]:
         attempt = event["attempt"]
         rest = [e for e in events if e["attempt"] == attempt and e["n"] > event["n"]]
         hurtful = any(placed["role"] == "client" for placed in event["placements"])
-        # Where nothing is revived, what was killed to be given back is not told of once more.
-        back = ("machine-lost", "machine-released" if hurtful else "machine-killed")
+        # Without clients a machine is over when its target has ended: its volunteer is kept until
+        # all are, but one that was started anew meanwhile may be given away.
+        back = {"machine-lost", "machine-released"} if hurtful else _ENDED
         for placed in event["placements"]:
             machine = _name(placed["role"], placed["index"])
             ends = [

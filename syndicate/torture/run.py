@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import sqlite3
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 
@@ -42,12 +46,20 @@ class Result:
     violations: tuple[Violation, ...]
 
 
+def check_database(state: Path) -> str:
+    """What SQLite says of the manager's database, which may be in use: ``ok``, or what is wrong."""
+    with contextlib.closing(sqlite3.connect(f"file:{state}/state.db?mode=ro", uri=True)) as opened:
+        return "; ".join(row[0] for row in opened.execute("pragma integrity_check"))
+
+
 @attrs.define
 class Torture:
     """One torture of a lab that it brings up and takes down.
 
     :param lab: not up yet, its daemons on small disks.
     :param say: is told what happens, a line each.
+    :param mortal: whether its daemons were made to end by themselves, which is no violation then.
+    :param enough: ends the blows before their time.
     """
 
     _lab: Lab
@@ -55,6 +67,9 @@ class Torture:
     _schedule: Schedule
     _say: Callable[[str], None]
     standstill: float = STANDSTILL
+    tidy: float = TIDY
+    mortal: bool = False
+    enough: Callable[[], bool] = lambda: False
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
     _crashes: list[str] = attrs.field(factory=list)
     _began: float = 0.0
@@ -88,7 +103,7 @@ class Torture:
     def _hurt(self, model: Model) -> Counter[str]:
         """The blows, and the time after them."""
         description, token = self._lab.description, self._lab.token
-        supervisor = Supervisor(self._lab, self._disks, self._clock, self._tell)
+        supervisor = Supervisor(self._lab, self._disks, self._clock, self._tell, mortal=self.mortal)
         model.full = supervisor.full
         ending, over = threading.Event(), threading.Event()
         submitter = Submitter(Door(description, token), model, self._lock, self._clock, ending)
@@ -119,13 +134,20 @@ class Torture:
 
     def _deal_out(self, supervisor: Supervisor) -> None:
         acts = list(self._schedule.acts)
-        while self._clock() < self._schedule.seconds and not self._crashes:
+        over = self._schedule.seconds
+        while self._clock() < over and not self._crashes and not self.enough():
             while acts and acts[0].at <= self._clock():
                 supervisor.do(acts.pop(0))
             supervisor.tend()
             time.sleep(LOOK)
 
     def _conclude(self, watcher: Watcher) -> None:
+        try:
+            self._look_at_all(watcher)
+        finally:
+            watcher.close()
+
+    def _look_at_all(self, watcher: Watcher) -> None:
         watcher.settle(self.standstill)
         self._tell("all is at rest; looking at every job once more")
         try:
@@ -133,8 +155,11 @@ class Torture:
         except (Away, Refused) as error:
             what = "the manager does not answer in the end"
             watcher.report(Violation(Rule.ANSWERS, what, str(error)))
+        found = check_database(self._lab.directory / "manager/state")
+        if found != "ok":
+            watcher.report(Violation(Rule.DATABASE_WHOLE, "it is not", found))
         self._tell("looking for what is left")
-        watcher.look_for_leftovers(TIDY)
+        watcher.look_for_leftovers(self.tidy)
         self._tell("taking the lab down")
 
     def _thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
@@ -142,8 +167,6 @@ class Torture:
             try:
                 work()
             except Exception as error:  # noqa: BLE001  (a thread's edge: told when all is over)
-                import traceback
-
                 self._crashes.append(f"{name}: {error!r}\n{traceback.format_exc()}")
 
         thread = threading.Thread(target=guarded, name=f"torture-{name}", daemon=True)

@@ -14,6 +14,9 @@ from syndicate.lab.processes import NAMESPACES, Identity
 from syndicate.lab.state import Host
 from syndicate.torture.facts import Run, Sighting
 
+#: What a volunteer's outbox has of no particular job.
+_KEPT = frozenset({"term", "given-back"})
+
 _KEYS = ("SYNDICATE_JOB", "SYNDICATE_ATTEMPT", "SYNDICATE_MACHINE")
 
 
@@ -70,9 +73,10 @@ def leftovers(directory: Path, host: Host) -> list[str]:
     state = directory / host.name / "state"
     left = [
         f"the file {path}"
-        for place in ("jobs", "spool", "doors", "trash")
+        for place in ("jobs", "spool", "outbox", "doors", "trash")
         if (state / place).is_dir()
         for path in (state / place).iterdir()
+        if path.name not in _KEPT
     ]
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         point = line.split(" ")[4]

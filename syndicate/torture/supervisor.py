@@ -50,6 +50,8 @@ class Supervisor:
     _disks: Disks
     _clock: Callable[[], float]
     _say: Callable[[str], None]
+    #: Whether daemons were made to end by themselves.
+    _mortal: bool = False
     violations: list[Violation] = attrs.field(factory=list)
     counts: Counter[str] = attrs.field(factory=Counter)
     #: When disks were full.
@@ -98,6 +100,8 @@ class Supervisor:
         if identity in self._killed:
             return
         self.counts["daemons that ended by themselves"] += 1
+        if self._mortal:
+            return
         now = time.time()
         if any(span.host == name and span.meets(now - AFTERMATH, now) for span in self.full):
             return

@@ -50,6 +50,10 @@ class Watcher:
             except (Away, Refused):
                 pass  # it is told in the end whether it answers at last
             over.wait(0.05)
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open."""
         self._door.close()
 
     def _is_due(self, what: str, period: float) -> bool:
