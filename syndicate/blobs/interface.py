@@ -129,6 +129,12 @@ class ILogStore(Interface):
         :raises StorageFull: no room left.
         """
 
+    def sync(job: int, attempt: int, machine: str) -> Deferred[None]:
+        """Bring what is held of a log to the disk; fires once it would survive a power cut.
+
+        :raises Unavailable: the disk failed.
+        """
+
     def length(job: int, attempt: int, machine: str) -> int:
         """Bytes held; 0 when there is none."""
 

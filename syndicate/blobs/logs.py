@@ -6,8 +6,13 @@ import os
 import shutil
 from collections import OrderedDict
 from pathlib import Path
+from typing import NoReturn
 
 import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from syndicate.blobs.interface import ILogStore
@@ -34,12 +39,18 @@ class FileLogStore:
 
     :param directory: made when it is not there.
     :param cap: most bytes of one log.
+    :param reactor: whose threads do what waits for the disk.
     :param reserve: bytes of the disk that are left to others.
     """
 
-    def __init__(self, directory: Path, cap: int, reserve: int = 0) -> None:
+    def __init__(
+        self, directory: Path, cap: int, reactor: IReactorThreads, reserve: int = 0
+    ) -> None:
         self._directory = directory
+        self._reactor = reactor
         self._reserve = reserve
+        #: Logs that were begun, and whose names may not be on the disk.
+        self._begun: set[_Key] = set()
         self._cap = cap
         self._files: OrderedDict[_Key, _Open] = OrderedDict()
         try:
@@ -90,6 +101,8 @@ class FileLogStore:
         path = self._path(key)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                self._begun.add(key)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         except OSError as error:
             raise storage_error(path, error) from error
@@ -98,6 +111,25 @@ class FileLogStore:
             _, oldest = self._files.popitem(last=False)
             os.close(oldest.fd)
         return file
+
+    def sync(self, job: int, attempt: int, machine: str) -> Deferred[None]:
+        key = check_log(job, attempt, machine)
+        path = self._path(key)
+        # All directories up to ours, as they may be as new as the file.
+        above = path.parents[:3] if key in self._begun else ()
+        self._begun.discard(key)
+        done: Deferred[None] = deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), _bring_to_disk, (path, *above)
+        )
+        return done.addErrback(self._not_synced, key)
+
+    def _not_synced(self, failure: Failure, key: _Key) -> NoReturn:
+        self._begun.add(key)
+        error = failure.value
+        if isinstance(error, OSError):
+            self._shut(key)
+            raise storage_error(self._path(key), error) from error
+        failure.raiseException()
 
     def length(self, job: int, attempt: int, machine: str) -> int:
         key = check_log(job, attempt, machine)
@@ -127,6 +159,7 @@ class FileLogStore:
         )
 
     def delete(self, job: int) -> None:
+        self._begun = {key for key in self._begun if key[0] != job}
         for key in [key for key in self._files if key[0] == job]:
             os.close(self._files.pop(key).fd)
         try:
@@ -145,6 +178,18 @@ class FileLogStore:
     def _path(self, key: _Key) -> Path:
         job, attempt, machine = key
         return self._directory / str(job) / str(attempt) / (machine + _SUFFIX)
+
+
+def _bring_to_disk(paths: tuple[Path, ...]) -> None:
+    for path in paths:
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # It has printed nothing, or was deleted meanwhile.
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def fresh_part(length: int, offset: int, data: bytes, cap: int) -> memoryview:

@@ -204,6 +204,9 @@ class MemoryLogStore:
             self._logs.setdefault(key, bytearray()).extend(fresh)
         return self.length(*key)
 
+    def sync(self, job: int, attempt: int, machine: str) -> Deferred[None]:
+        return execute(lambda: check_log(job, attempt, machine) and None)
+
     def length(self, job: int, attempt: int, machine: str) -> int:
         return len(self._logs.get(check_log(job, attempt, machine), b""))
 

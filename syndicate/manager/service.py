@@ -497,7 +497,14 @@ class Manager(Service):
 
     def ended(self, name: str, report: EndReport) -> Deferred[None]:
         """See `IFleet.ended`."""
-        return self._conductor.ended(name, self._vetting.report(report))
+        return Deferred.fromCoroutine(self._ended(name, report))
+
+    async def _ended(self, name: str, report: EndReport) -> None:
+        part = report.part
+        if self.allocated(name, part.job, part.attempt, part.machine):
+            # The volunteer forgets its own copy once it is answered.
+            await self.logs.sync(part.job, part.attempt, part.machine)
+        await self._conductor.ended(name, self._vetting.report(report))
 
     def clean(self, name: str, unclean: str) -> Deferred[None]:
         """See `IFleet.clean`."""

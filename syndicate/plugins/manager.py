@@ -82,7 +82,7 @@ def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
         store,
         SqliteLeadership(store),
         blobs,
-        FileLogStore(state / "logs", int(config.maxima.output * LOG_MARGIN), reserve),
+        FileLogStore(state / "logs", int(config.maxima.output * LOG_MARGIN), reactor, reserve),
         LauncherInspector(reactor, state / "inspect", SourceRules(unpacked=config.maxima.unpacked)),
         TokenRegistry(reactor),
         tuple(

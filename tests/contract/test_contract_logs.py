@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_twisted
 from zope.interface.verify import verifyObject
 
 from syndicate.blobs import logs
@@ -15,7 +16,8 @@ from syndicate.blobs.interface import ILogStore
 from syndicate.blobs.logs import FileLogStore
 from syndicate.blobs.memory import MemoryLogStore
 from syndicate.domain.errors import Conflict, Invalid, StorageFull, TooLarge
-from tests.support.tiny_disk import fill, tiny_disk
+from tests.support.sandboxes import the_reactor
+from tests.support.tiny_disk import Ext4, fill, run, tiny_disk
 
 CAP = 1000
 
@@ -25,7 +27,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     if request.param == "memory":
         yield MemoryLogStore(CAP)
     else:
-        store = FileLogStore(tmp_path / "logs", CAP)
+        store = FileLogStore(tmp_path / "logs", CAP, the_reactor())
         yield store
         store.close()
 
@@ -137,10 +139,10 @@ def test_only_machines_of_jobs_have_logs(store: Any, name: tuple[int, int, str])
 
 
 def test_logs_are_there_for_a_later_process(tmp_path: Path) -> None:
-    first = FileLogStore(tmp_path, CAP)
+    first = FileLogStore(tmp_path, CAP, the_reactor())
     first.append(1, 1, "master", 0, b"one ")
     first.close()
-    later = FileLogStore(tmp_path, CAP)
+    later = FileLogStore(tmp_path, CAP, the_reactor())
     assert later.append(1, 1, "master", 2, b"e two") == 7
     assert later.read(1, 1, "master", 0, 99) == b"one two"
     later.close()
@@ -150,7 +152,7 @@ def test_logs_are_there_for_a_later_process(tmp_path: Path) -> None:
 
 
 def test_only_so_many_files_are_open_at_once(tmp_path: Path) -> None:
-    store = FileLogStore(tmp_path, CAP)
+    store = FileLogStore(tmp_path, CAP, the_reactor())
     before = len(os.listdir("/proc/self/fd"))
     jobs = range(1, logs.OPEN_FILES + 50)
     for portion in (b"one ", b"two"):
@@ -165,7 +167,7 @@ def test_only_so_many_files_are_open_at_once(tmp_path: Path) -> None:
 @pytest.mark.needs_root
 def test_a_full_disk_takes_what_fits_and_the_rest_later(tmp_path: Path) -> None:
     with tiny_disk(tmp_path / "disk", 64 << 10) as disk:
-        store = FileLogStore(disk / "logs", 1 << 20)
+        store = FileLogStore(disk / "logs", 1 << 20, the_reactor())
         store.append(1, 1, "master", 0, b"x")
         filler = fill(disk)
         data = b"x" + bytes(range(256)) * 100
@@ -176,3 +178,42 @@ def test_a_full_disk_takes_what_fits_and_the_rest_later(tmp_path: Path) -> None:
         assert store.append(1, 1, "master", 0, data) == len(data)
         assert store.read(1, 1, "master", 0, len(data)) == data
         store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_log_can_be_synced_whether_or_not_it_is_there(store: Any) -> None:
+    await store.sync(1, 1, "master")
+    store.append(1, 1, "master", 0, b"one")
+    await store.sync(1, 1, "master")
+    await store.sync(1, 1, "master")
+    store.delete(1)
+    await store.sync(1, 1, "master")
+    with pytest.raises(Invalid):
+        await store.sync(1, 1, "../master")
+
+
+@pytest.mark.needs_root
+@pytest_twisted.ensureDeferred
+async def test_a_log_that_was_synced_survives_a_power_cut_and_another_does_not(
+    tmp_path: Path,
+) -> None:
+    with Ext4(tmp_path / "disk", 32 << 20) as disk:
+        store = FileLogStore(disk.place / "logs", CAP, the_reactor())
+        store.append(1, 1, "master", 0, b"kept")
+        await store.sync(1, 1, "master")
+        store.append(1, 1, "master", 4, b" and kept too")
+        await store.sync(1, 1, "master")
+        store.append(2, 1, "master", 0, b"not yet on the disk")
+        # What a disk holds at this moment is what it holds after a power cut at this moment.
+        run("cp", "--sparse=always", str(disk.image), str(tmp_path / "after.ext4"))
+        store.close()
+    after = tmp_path / "after"
+    after.mkdir()
+    run("mount", "-o", "loop", str(tmp_path / "after.ext4"), str(after))
+    try:
+        found = FileLogStore(after / "logs", CAP, the_reactor())
+        logs = [found.read(job, 1, "master", 0, 99) for job in (1, 2)]
+        found.close()
+    finally:
+        run("umount", str(after))
+    assert logs == [b"kept and kept too", b""]

@@ -367,3 +367,27 @@ def test_a_start_that_fails_on_the_host_is_tried_again(make_cluster: Make) -> No
     cluster.hosts["v1"].service._sandbox = instead(inner, prepare=prepare)
     job = cluster.job(cluster.submit(1))
     assert (job.outcome, job.attempt) == (Outcome.PASSED, 2)
+
+
+def test_an_end_is_acknowledged_only_once_its_log_is_on_the_disk(
+    make_cluster: Callable[..., Cluster],
+) -> None:
+    cluster = make_cluster(1)
+    asked: list[tuple[int, int, str]] = []
+    held: list[Deferred[None]] = []
+
+    def sync(job: int, attempt: int, machine: str) -> Deferred[None]:
+        asked.append((job, attempt, machine))
+        held.append(Deferred())
+        return held[-1]
+
+    cluster.manager.logs = instead(cluster.logs, sync=sync)
+    number = cluster.submit()
+    cluster.wait(3)
+    assert asked == [(number, 1, "master")]
+    assert "machine-exited" not in cluster.kinds(number)
+    assert cluster.states() == {"v1": "busy"}
+    held[0].callback(None)
+    cluster.wait(1)
+    assert cluster.job(number).state is JobState.FINISHED
+    assert cluster.states() == {"v1": "free"}

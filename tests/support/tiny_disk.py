@@ -30,15 +30,15 @@ class Ext4:
     """An ext4 file system in a file, mounted until the block is left."""
 
     def __init__(self, place: Path, size: int) -> None:
-        self.place, self._image = place, place.with_suffix(".ext4")
-        with self._image.open("wb") as file:
+        self.place, self.image = place, place.with_suffix(".ext4")
+        with self.image.open("wb") as file:
             file.truncate(size)
-        run("mkfs.ext4", "-q", "-F", "-m", "0", str(self._image))
+        run("mkfs.ext4", "-q", "-F", "-m", "0", str(self.image))
         place.mkdir()
 
     def mount(self) -> None:
         """Mount it, writable."""
-        run("mount", "-o", "loop,errors=remount-ro", str(self._image), str(self.place))
+        run("mount", "-o", "loop,errors=remount-ro", str(self.image), str(self.place))
 
     def break_off(self) -> None:
         """What an error of the disk does: the kernel takes no more writes, open files or not."""
@@ -50,7 +50,7 @@ class Ext4:
 
     def check(self) -> None:
         """Repair it, as an operator would."""
-        done = subprocess.run(["fsck.ext4", "-f", "-y", str(self._image)], capture_output=True)
+        done = subprocess.run(["fsck.ext4", "-f", "-y", str(self.image)], capture_output=True)
         assert done.returncode < 4, done
 
     def __enter__(self) -> Ext4:

@@ -100,7 +100,7 @@ class Ends:
 @pytest.fixture
 def ends(tmp_path: Path, authority: Authority) -> Iterator[Ends]:
     reactor = the_reactor()
-    logs = FileLogStore(tmp_path / "logs", 1 << 20)
+    logs = FileLogStore(tmp_path / "logs", 1 << 20, the_reactor())
     door = Door(reactor, authority, FileBlobStore(tmp_path / "blobs", LIMIT, reactor), logs)
     ends = Ends(door, tmp_path, authority, FileBlobStore(tmp_path / "cache", LIMIT, reactor))
     yield ends
