@@ -139,7 +139,7 @@ def damaged(path: Path, what: str) -> Corrupt:
         f"The database {path} is damaged: {what}. Nothing was changed. Bring the last backup back "
         f"with the manager stopped (what is there is moved aside, not deleted):\n"
         f"  syndicate-manager restore --force --state {path.parent} BACKUP\n"
-        f"Without a backup, begin with no jobs and keep hosts and users:\n"
+        "Without a backup, begin with no jobs; the authority and the first tokens stay:\n"
         f"  mkdir {path.parent}/damaged && mv {path}* {path.parent}/damaged/"
     )
 
