@@ -35,6 +35,7 @@ from syndicate.wire.pb.values import pack
 from tests.service.test_api import Door, Make, make_door
 from tests.support.cluster import Cluster
 from tests.support.peers import FACTS, NotingWorker
+from tests.support.sandboxes import the_reactor
 
 __all__ = ["make_door"]
 
@@ -531,7 +532,7 @@ def test_a_log_has_no_more_than_its_cap(tmp_path: Path) -> None:
     from syndicate.blobs.logs import FileLogStore
     from syndicate.domain.errors import TooLarge
 
-    logs = FileLogStore(tmp_path, 1 << 20)
+    logs = FileLogStore(tmp_path, 1 << 20, the_reactor())
     block = b"x" * (64 << 10)
     for number in range(16):
         logs.append(1, 1, "master", number * len(block), block)
