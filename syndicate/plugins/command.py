@@ -17,6 +17,7 @@ from syndicate.cli.grammar import Verbs
 from syndicate.domain.errors import SyndicateError
 
 _VERBS = {
+    "init": "founding:init",
     "backup": "saving:backup",
     "restore": "saving:restore",
 }
@@ -26,6 +27,7 @@ _VERBS = {
     cls=Verbs,
     places={verb: f"syndicate.plugins.verbs.{place}" for verb, place in _VERBS.items()},
     examples=(
+        "syndicate-manager init    -c /etc/syndicate/manager.toml",
         "syndicate-manager backup  -c /etc/syndicate/manager.toml /backup/monday.tar",
         "syndicate-manager restore -c /etc/syndicate/manager.toml /backup/monday.tar",
     ),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -21,11 +19,9 @@ from syndicate.blobs.files import FileBlobStore
 from syndicate.blobs.logs import FileLogStore
 from syndicate.cli import packing
 from syndicate.config import Clients, ManagerConfig, load_manager
-from syndicate.credentials.authority import ensure_authority
 from syndicate.credentials.issuing import VolunteerIssuer
 from syndicate.credentials.registry import TokenRegistry
 from syndicate.credentials.tls import identity_of, server_options
-from syndicate.credentials.tokens import new_secret
 from syndicate.domain.errors import Unauthorized
 from syndicate.domain.job import Limits, Role
 from syndicate.manager.fleet import Patience
@@ -36,10 +32,10 @@ from syndicate.plain import field_names
 from syndicate.plugins.console import make_console
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
 from syndicate.plugins.doors import DoorOverTls
+from syndicate.plugins.founding import found
 from syndicate.sandbox.inspector import LauncherInspector
 from syndicate.sandbox.interface import SourceRules
 from syndicate.store.sqlite import SqliteLeadership, SqliteStore
-from syndicate.store.state_directory import sync_directory
 from syndicate.wire.pb.server import DoorFactory
 
 if TYPE_CHECKING:
@@ -49,13 +45,6 @@ log = Logger()
 
 #: Bytes that frames and marks add to a log at the most, beside the output itself.
 LOG_MARGIN = 1.5
-
-#: Tokens made at first start: file below ``tokens/``, role, user.
-FIRST_TOKENS = (
-    ("join", "volunteer", "volunteer"),
-    ("staff", "staff", "staff"),
-    ("operator", "operator", "operator"),
-)
 
 
 class Options(ConfigOptions):
@@ -72,8 +61,7 @@ def makeService(options: Any) -> IService:
 def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
     """A manager of real parts; authority, certificates and first tokens are made when missing."""
     listening, state = config.manager, config.manager.state
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    authority = ensure_authority(state / "authority", listening.names)
+    founded = found(config)
     store = SqliteStore(reactor, state)
     reserve = config.storage.reserve
     blobs = FileBlobStore(state / "blobs", config.maxima.source, reactor, reserve=reserve)
@@ -85,10 +73,7 @@ def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
         FileLogStore(state / "logs", int(config.maxima.output * LOG_MARGIN), reactor, reserve),
         LauncherInspector(reactor, state / "inspect", SourceRules(unpacked=config.maxima.unpacked)),
         TokenRegistry(reactor),
-        tuple(
-            (_first_secret(state / "tokens" / name), role, user)
-            for name, role, user in FIRST_TOKENS
-        ),
+        founded.tokens,
         _site(config),
         audit=FileAudit(reactor, state / "audit", config.audit.file_size, config.audit.files),
         issuer=VolunteerIssuer(state / "authority"),
@@ -123,8 +108,8 @@ def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
 
         wire = DoorFactory(reactor, admit, manager, trust.refused)
         site = make_site(reactor, Api(reactor, manager, access), access, blobs)
-        volunteers = server_options(authority, volunteers_only=True)
-        anybody = server_options(authority, volunteers_only=False)
+        volunteers = server_options(founded.authority, volunteers_only=True)
+        anybody = server_options(founded.authority, volunteers_only=False)
         for port, door in (
             (
                 listening.wire_port,
@@ -170,22 +155,6 @@ async def _take_client(manager: Manager, blobs: FileBlobStore, clients: Clients)
         client_size=package.size,
         clients_per_job=clients.per_job,
     )
-
-
-def _first_secret(path: Path) -> str:
-    """The secret in a file that only its owner can read; made when missing."""
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        draft = path.with_suffix(".new")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(new_secret() + "\n")
-            file.flush()
-            # It is given away at once; a power cut must not make another of it.
-            os.fsync(file.fileno())
-        draft.rename(path)
-        sync_directory(path.parent)
-        sync_directory(path.parent.parent)
-    return path.read_text("ascii").strip()
 
 
 def _site(config: ManagerConfig) -> Site:
