@@ -63,6 +63,9 @@ def routes() -> list[tuple[str, str]]:
     ]
 
 
+NAMES = frozenset(part for _, path in routes() for part in path.split("/") if "<" not in part)
+
+
 @attrs.frozen
 class Asked:
     """One request."""
@@ -389,9 +392,10 @@ def main() -> int:
             answer, heard = world.ask(asked.encoded(world.secrets))
             outcome = judge(asked, answer, heard)
             outcomes[outcome] += 1
-            path = re.sub(r"[0-9]+", "0", asked.path.partition("?")[0])[:30]
-            if len(asked.body) < 2000:
-                seen.setdefault(f"{asked.method} {path} {asked.who[:9]} {outcome}", asked)
+            parts = asked.path.partition("?")[0].split("/")
+            route = "/".join(part for part in parts if part in NAMES)
+            if len(asked.body) + len(asked.path) < 2000:
+                seen.setdefault(f"{asked.method} {route} {outcome}", asked)
 
         try:
             _drive(once, options.seed * 1_000_000 + batch)

@@ -320,7 +320,9 @@ def main() -> int:
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
     until = time.monotonic() + 60 * options.minutes
     counts: Counter[str] = Counter()
-    seen: dict[frozenset[str], tuple[str, bytes]] = {}
+    seen: set[frozenset[str]] = set()
+    known: set[str] = set()
+    kept: list[tuple[str, bytes]] = []
     findings: list[str] = []
     batch = 0
     while time.monotonic() < until and len(findings) < 20:
@@ -340,8 +342,10 @@ def main() -> int:
                 findings.append(f"{target.name} {options.seed}/{batch}/{number}: {found}")
                 print(findings[-1], data.hex()[:4000], file=sys.stderr, flush=True)
                 break
-            if len(data) < 3000:
-                seen.setdefault(signs, (target.name, data))
+            if len(data) < 2000 and not signs <= known:
+                known |= signs
+                kept.append((target.name, data))
+            seen.add(signs)
         try:
             target.close()
         except Exception as error:  # noqa: BLE001  (whatever was left: a finding)
@@ -349,7 +353,7 @@ def main() -> int:
             print(findings[-1], file=sys.stderr, flush=True)
     if options.keep:
         CORPUS.parent.mkdir(exist_ok=True)
-        lines = [json.dumps({"target": name, "data": data.hex()}) for name, data in seen.values()]
+        lines = [json.dumps({"target": name, "data": data.hex()}) for name, data in kept]
         CORPUS.write_text("\n".join(sorted(lines)) + "\n", "ascii")
     outcomes = Counter(sign for signs in seen for sign in signs if "answered" in sign)
     print(dict(outcomes))

@@ -35,6 +35,7 @@ class ManagerDaemon:
     #: More sections of its configuration.
     more: str = ""
     api_port: int = attrs.field(factory=free_port)
+    wire_port: int = attrs.field(factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -64,7 +65,7 @@ class ManagerDaemon:
         """Start it."""
         self.config.write_text(
             f'[manager]\nstate = "{self.state}"\naddress = "127.0.0.1"\n'
-            f"wire_port = 0\napi_port = {self.api_port}\n{self.more}\n"
+            f"wire_port = {self.wire_port}\napi_port = {self.api_port}\n{self.more}\n"
         )
         with (self.directory / "log").open("ab") as log:
             words = ["-n", "--pidfile=", "syndicate-manager", "--config", str(self.config)]
