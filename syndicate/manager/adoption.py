@@ -97,6 +97,6 @@ class Adoption:
             raise Fenced(
                 f"{hello.name} has obeyed a manager of term {hello.term}, and this one's term is "
                 f"{self._term}: another manager leads, or the store is an old copy. Stop this "
-                "manager if there is another one; else remove the file 'term' from the "
+                "manager if there is another one; else remove the file outbox/term from the "
                 "volunteer's state directory and start the volunteer again."
             )

@@ -8,11 +8,14 @@ from typing import Any
 
 import attrs
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
+from syndicate.domain.errors import Fenced, WrongVersion
 from syndicate.domain.job import JobState, Outcome
+from syndicate.manager.fleet import Patience
 from syndicate.sandbox.memory import MemoryRun
 from syndicate.store.interface import Batch, IStore
+from syndicate.wire.interface import PROTOCOL, EndReport, Part
 from tests.support.cluster import Cluster, instead
 
 Make = Callable[..., Cluster]
@@ -90,3 +93,192 @@ def test_a_job_survives_the_managers_death_at_every_write(
     for at in range(2, last + 1):
         death = runs_through_a_death(make_cluster, at, stored=stored, pause=pause)
         assert death.came
+
+
+def test_orders_given_before_they_are_durable_would_start_a_machine_twice(
+    make_cluster: Make,
+) -> None:
+    # A store without write-ahead: after the submission it says that it has stored, and has not.
+    said: list[Batch] = []
+
+    def lying(store: IStore) -> Any:
+        def commit(batch: Batch, term: int) -> Deferred[int]:
+            said.append(batch)
+            return store.commit(batch, term) if len(said) == 1 else succeed(len(said))
+
+        return instead(store, commit=commit)
+
+    programs = Programs()
+    cluster = make_cluster(3, programs, writing=lying)
+    number = cluster.submit(3)
+    cluster.wait(1)
+    cluster.writing = lambda store: store
+    cluster.restart_manager()
+    cluster.wait(20)
+    # The same attempt, begun once more: what the tests above exclude.
+    assert cluster.job(number).attempt == 1
+    assert max(programs.started.values()) == 2
+
+
+def forever(run: MemoryRun) -> None:
+    """A program that does not end by itself."""
+
+
+def is_away(cluster: Cluster, *names: str) -> None:
+    """These volunteers do not reach the manager."""
+    for name in names:
+        host = cluster.hosts[name]
+        host.dials = False
+        if host.link is not None:
+            host.link.cut()
+
+
+def is_back(cluster: Cluster, *names: str) -> None:
+    for name in names:
+        cluster.hosts[name].dials = True
+        cluster.hosts[name].start()
+    cluster.settle()
+
+
+def runs_of(cluster: Cluster, name: str) -> list[str]:
+    """What runs on a volunteer, as ``job.attempt.machine``."""
+    found = cluster.hosts[name].sandbox.enclosures.items()
+    return [key for key, enclosure in found if enclosure.run is not None]
+
+
+def test_a_volunteer_that_does_not_come_back_to_the_new_manager_is_given_up(
+    make_cluster: Make,
+) -> None:
+    cluster = make_cluster(3, forever, patience=Patience(start_grace=12.0))
+    number = cluster.submit(2)
+    victim = cluster.job(number).machine("slave[0]").volunteer
+    is_away(cluster, victim)
+    cluster.restart_manager()
+    cluster.wait(11)
+    assert (cluster.job(number).state, cluster.job(number).attempt) == (JobState.RUNNING, 1)
+    cluster.wait(2)
+    job = cluster.job(number)
+    assert (job.state, job.attempt, job.losses) == (JobState.RUNNING, 2, 1)
+    assert victim not in {machine.volunteer for machine in job.machines}
+    # It learns that its attempt is over when it is back, and not before.
+    assert runs_of(cluster, victim) == [f"{number}.1.slave-0"]
+    is_back(cluster, victim)
+    assert runs_of(cluster, victim) == []
+    assert cluster.states()[victim] == "free"
+    assert cluster.job(number).attempt == 2
+    cluster.cancel(number)
+
+
+def test_a_volunteer_that_crashed_with_the_manager_costs_one_attempt_at_once(
+    make_cluster: Make,
+) -> None:
+    cluster = make_cluster(2, forever)
+    number = cluster.submit(2)
+    victim = cluster.job(number).machine("slave[0]").volunteer
+    cluster.hosts[victim].crash()
+    cluster.restart_manager()
+    assert cluster.job(number).attempt == 1
+    cluster.add(victim)
+    job = cluster.job(number)
+    assert (job.state, job.attempt, job.losses) == (JobState.RUNNING, 2, 1)
+    cluster.cancel(number)
+
+
+def test_nothing_is_given_to_a_volunteer_before_its_hello(make_cluster: Make) -> None:
+    cluster = make_cluster(3, forever)
+    number = cluster.submit(2)
+    is_away(cluster, "v1", "v2", "v3")
+    cluster.restart_manager()
+    waiting = cluster.submit(1)
+    cluster.wait(5)
+    assert cluster.job(waiting).state is JobState.QUEUED
+    assert set(cluster.states().values()) == {"gone"}
+    is_back(cluster, "v1", "v2", "v3")
+    assert cluster.job(waiting).state is JobState.RUNNING
+    assert (cluster.job(number).state, cluster.job(number).attempt) == (JobState.RUNNING, 1)
+    owners = [m.volunteer for n in (number, waiting) for m in cluster.job(n).machines]
+    assert sorted(owners) == ["v1", "v2", "v3"]
+    cluster.cancel(number)
+    cluster.cancel(waiting)
+
+
+def test_a_report_outlives_both_the_manager_and_its_volunteer(make_cluster: Make) -> None:
+    runs: list[MemoryRun] = []
+    death = Death(0, stored=False)
+    cluster = make_cluster(1, runs.append, writing=death.before)
+    number = cluster.submit(1)
+    death.at = death.count + 1  # The write that would store the end.
+    runs[0].exit(0)
+    cluster.wait(1)
+    assert death.came
+    cluster.hosts["v1"].crash()
+    cluster.writing = lambda store: store
+    cluster.restart_manager()
+    assert cluster.job(number).state is JobState.RUNNING
+    cluster.add("v1")
+    job = cluster.job(number)
+    assert (job.outcome, job.attempt) == (Outcome.PASSED, 1)
+    assert len(runs) == 1
+    outbox = cluster.directory / "v1" / "outbox"
+    assert list(outbox.glob("*.report")) == []
+
+
+def test_a_report_is_acknowledged_when_its_end_is_durable_and_not_before(
+    make_cluster: Make,
+) -> None:
+    runs: list[MemoryRun] = []
+    death = Death(0, stored=False)
+    cluster = make_cluster(1, runs.append, writing=death.before)
+    number = cluster.submit(1)
+    death.at = death.count + 1
+    runs[0].exit(0)
+    cluster.wait(1)
+    (report,) = cluster.hosts["v1"].service._outbox.reports
+    # Told again, it is known, and still not durable.
+    again = cluster.manager.ended("v1", report)
+    cluster.wait(1)
+    assert not again.called
+    cluster.writing = lambda store: store
+    cluster.restart_manager()
+    cluster.wait(2)
+    assert cluster.job(number).outcome is Outcome.PASSED
+    assert cluster.hosts["v1"].service._outbox.reports == ()
+    for late in (report, attrs.evolve(report, part=attrs.evolve(report.part, attempt=7))):
+        assert cluster.result_of(cluster.manager.ended("v1", late)) is None
+    assert cluster.kinds(number).count("finished") == 1
+
+
+def test_a_report_about_a_machine_of_another_volunteer_changes_nothing(
+    make_cluster: Make,
+) -> None:
+    cluster = make_cluster(2, forever)
+    number = cluster.submit(1)
+    owner = cluster.job(number).machine("master").volunteer
+    other = {"v1": "v2", "v2": "v1"}[owner]
+    report = EndReport(Part(number, 1, "master", 1), exit_code=0)
+    assert cluster.result_of(cluster.manager.ended(other, report)) is None
+    assert cluster.job(number).state is JobState.RUNNING
+    cluster.cancel(number)
+
+
+def test_a_term_that_was_obeyed_outlives_the_volunteer_and_lower_ones_are_refused(
+    make_cluster: Make,
+) -> None:
+    cluster = make_cluster(1)
+    cluster.restart_manager()
+    cluster.hosts["v1"].crash()
+    cluster.add("v1")
+    service = cluster.hosts["v1"].service
+    with pytest.raises(Fenced, match="term 1, but 2"):
+        cluster.result_of(service.start(Part(1, 1, "master", 1)))
+    hello = service.hello()
+    assert hello.term == 2
+    with pytest.raises(Fenced, match="another manager leads"):
+        cluster.manager.welcome(attrs.evolve(hello, term=3), instead(None, name="v1"))
+
+
+def test_an_older_volunteer_is_told_to_be_upgraded(make_cluster: Make) -> None:
+    cluster = make_cluster(1)
+    hello = attrs.evolve(cluster.hosts["v1"].service.hello(), protocol=PROTOCOL - 1)
+    with pytest.raises(WrongVersion, match="upgrade the volunteer"):
+        cluster.manager.welcome(hello, instead(None, name="v1"))

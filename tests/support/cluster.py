@@ -342,8 +342,8 @@ class Cluster:
             outcome[0].raiseException()
         return outcome[0]
 
-    def restart_manager(self) -> None:
-        """The manager dies, and another starts on the same store; volunteers dial again."""
+    def kill_manager(self) -> None:
+        """The manager dies, and does and says nothing any more."""
         for host in self.hosts.values():
             if host.link is not None:
                 host.link.cut()
@@ -353,6 +353,12 @@ class Cluster:
         self.manager._journal.close()
         self.manager.desk.close()
         self.manager.fleet.close()
+
+    def restart_manager(self) -> None:
+        """The manager dies, if it lives, and another starts on the same store; volunteers dial
+        again.
+        """
+        self.kill_manager()
         self.result_of(self.store.close())
         self.manager = self._make_manager()
         for host in self.hosts.values():
