@@ -44,7 +44,10 @@ class _Cursor:
 
     def lines(self, *, to_the_end: bool) -> Iterator[Line]:
         """The lines that have come since; with what is left of unended ones at the end."""
-        while data := self._logs.read(*self._place, self._offset, CHUNK):
+        # To know the length is cheaper than to open a file in which there is nothing new.
+        while self._offset < self._logs.length(*self._place) and (
+            data := self._logs.read(*self._place, self._offset, CHUNK)
+        ):
             self._offset += len(data)
             for frame in self._decoder.feed(data):
                 if frame.stream in STREAMS:
