@@ -27,6 +27,7 @@ from bench import (
     distribution,
     faults,
     gang,
+    history,
     lab,
     output,
     swarm,
@@ -44,6 +45,7 @@ FAMILIES: dict[str, ModuleType] = {
     "output": output,
     "distribution": distribution,
     "swarm": swarm,
+    "history": history,
 }
 
 #: Columns of the table where there is no terminal to tell.
