@@ -27,7 +27,15 @@ class Watch:
     """Asks the master when it last heard the slave that is hurt."""
 
     def __init__(self, address: str) -> None:
-        self._link = socket.create_connection((address, PORT), 10)
+        deadline = time.monotonic() + 10
+        while True:  # a master that was just revived takes a moment until it listens
+            try:
+                self._link = socket.create_connection((address, PORT), 10)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
         self._lines = self._link.makefile("rb")
 
     def last(self) -> float:
