@@ -99,7 +99,7 @@ def _run(found: Cluster, runs: int) -> dict[str, Any]:
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     number = done.stdout.strip()
     # Not by following its events, which would be work for the manager at each of them.
-    waited = [COMMAND, "wait", number or "none"]
+    waited = [str(COMMAND), "wait", number or "none"]
     done = subprocess.run(waited, env=environment, capture_output=True, text=True, check=False)
     lines = {name: _lines(number, name, environment) for name in ("client[0]", "slave[0]")}
     if done.returncode:
