@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -158,6 +159,7 @@ class Volunteer(Service):
         self._spool.mkdir(parents=True, exist_ok=True)
         for left in self._spool.iterdir():
             left.unlink()
+        shutil.rmtree(self._spool.with_name("doors"), ignore_errors=True)
         self._outbox.load()
         self._dialler = self._make_dialler(self)
         self._dialler.start()

@@ -391,3 +391,14 @@ def test_an_end_is_acknowledged_only_once_its_log_is_on_the_disk(
     cluster.wait(1)
     assert cluster.job(number).state is JobState.FINISHED
     assert cluster.states() == {"v1": "free"}
+
+
+def test_a_volunteer_that_starts_removes_the_doors_that_a_crashed_one_has_left(
+    make_cluster: Make,
+) -> None:
+    cluster = make_cluster(0)
+    left = cluster.directory / "v1" / "doors" / "9.1.client-0"
+    left.mkdir(parents=True)
+    (left / "http").touch()
+    cluster.add("v1")
+    assert not left.exists()

@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,20 @@ def crash_after_commit(deaths: Deaths, kind: str, chance: float = 0.4) -> None:
     SqliteStore.commit = dying  # type: ignore[method-assign]
 
 
+def crash_in_commit(deaths: Deaths, chance: float = 0.15) -> None:
+    """At any moment of what SQLite does for a transaction."""
+    from syndicate.store.tables import Tables
+
+    write = Tables.write
+
+    def dying(self: Any, batches: Any) -> Any:
+        if random.random() < chance:
+            threading.Timer(random.uniform(0.0, 0.004), deaths.die).start()
+        return write(self, batches)
+
+    Tables.write = dying  # type: ignore[method-assign]
+
+
 def crash_in_upload(deaths: Deaths) -> None:
     """Half of a blob is there."""
     from syndicate.blobs.writer import FileBlobWriter
@@ -206,6 +221,7 @@ def crash_at_start(deaths: Deaths) -> None:
 #: The steps of the kill matrix, by the name that `alter` knows.
 STEPS: dict[str, Callable[[Deaths], None]] = {
     "before-commit": crash_before_commit,
+    "in-commit": crash_in_commit,
     "submission-stored": lambda deaths: crash_after_commit(deaths, "submitted"),
     "allocation-stored": lambda deaths: crash_after_commit(deaths, "reserved"),
     "report-stored": lambda deaths: crash_after_commit(deaths, "machine-exited"),

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from syndicate.lab import Lab
-from tests.support.traces import KEEPERS
+from tests.support.traces import KEEPERS, kernel_things
 
 JOBS = Path(__file__).parent.parent / "system" / "jobs"
 COMMAND = Path(sys.executable).parent / "syndicate"
@@ -122,11 +122,20 @@ def up(
         return [host.pid for host in lab.hosts.values() if host.pid]
 
     KEEPERS.append(daemons)
+    _settle()
     try:
         yield Running(lab, directory)
     finally:
         KEEPERS.remove(daemons)
         lab.down()
+
+
+def _settle() -> None:
+    """Wait until the volunteers have made what they keep ready, which is no test's leftover."""
+    before, deadline = None, time.monotonic() + 10
+    while (now := kernel_things()) != before and time.monotonic() < deadline:
+        before = now
+        time.sleep(0.5)
 
 
 def eventually(true: Callable[[], Any], seconds: float = 30.0) -> Any:
