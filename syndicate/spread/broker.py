@@ -158,22 +158,25 @@ class BoundedBroker(pb.Broker):
         if not word.isidentifier():
             self._mistake(number, "invalid", "The name of what is called is none.")
             return
+        if args[:1] != [b"tuple"] or kw != [b"dictionary"]:
+            self._mistake(number, "invalid", "A call has values in a row, and none by name.")
+            return
         self._calls += 1
         try:
             answer = target.remoteMessageReceived(self, word, args, kw)
         except pb.Error as error:
             self._calls -= 1
             self._said_no(number, error)
-        except pb.NoSuchMethod:
+        except AttributeError:  # what Twisted says of a method that is not there
             self._calls -= 1
             self._mistake(number, "invalid", f"There is nothing here called {word[:40]!r}.")
         except Malformed as error:
             self._calls -= 1
             self._mistake(number, "invalid", f"What goes with {word[:40]!r} has {error}.")
-        except Exception as error:  # noqa: BLE001  (whatever a peer's values set off in Jelly)
+        except Exception:  # noqa: BLE001  (a defect of ours: it is logged whole, and does not cross)
             self._calls -= 1
-            what = type(error).__name__
-            self._mistake(number, "invalid", f"What goes with {word[:40]!r} is none ({what}).")
+            log.failure("a call of a peer failed: {word}", word=word[:40])
+            self._said_no(number, self._refuse("internal", "The other end failed."))
         else:
             self._answer(number, answer)
 

@@ -160,11 +160,12 @@ def test_a_volunteers_certificate_does_not_make_a_manager(
     left, right = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = serving.wrap_bio(left, right, server_side=True)
     client = stranger.context().wrap_bio(right, left, server_hostname="syndicate-manager")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        server.do_handshake()
     with pytest.raises(ssl.SSLCertVerificationError, match=r"(?i)purpose|unsuitable"):
-        for _ in range(4):
-            for end in (client, server):
-                with contextlib.suppress(ssl.SSLWantReadError):
-                    end.do_handshake()
+        client.do_handshake()
 
 
 def test_one_with_a_good_certificate_is_listened_to_and_told_what_is_wrong(

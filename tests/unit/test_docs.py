@@ -248,3 +248,19 @@ def test_the_page_on_the_sandbox_has_the_rules_of_sources() -> None:
     assert f"``[maxima]``: {say_size(config.Maxima().unpacked)} unless" in text
     for device in root._DEVICES:
         assert f"``{device}``" in text
+
+
+def test_each_promise_of_the_page_on_security_names_a_test_that_there_is() -> None:
+    text = page("security")
+    tests: dict[str, set[str]] = {}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for name in re.findall(r"def (test_\w+)", path.read_text()):
+            tests.setdefault(name, set()).add(str(path.relative_to(ROOT / "tests")))
+    named = set(re.findall(r"``(test_\w+)``", text))
+    assert named <= set(tests), named - set(tests)
+    assert len(named) > 40
+    files = set(re.findall(r"``(\w+/test_\w+\.py)``", text))
+    for name in named:
+        assert tests[name] & files, name
+    for file in files:
+        assert any(file in tests[name] for name in named), file
