@@ -455,8 +455,11 @@ class FaultDesk:
                 continue
             if fault.kind not in ON_LINKS and holding.machine not in fault.machines:
                 continue
-            if problem:
-                unknown = attrs.evolve(fault, state=FaultState.UNKNOWN, note=problem)
+            why = problem or (_who_was_lost(job, fault) if fault.kind in ON_LINKS else "")
+            if why and fault.state is FaultState.UNKNOWN and not problem:
+                continue  # It says why already.
+            if why:
+                unknown = attrs.evolve(fault, state=FaultState.UNKNOWN, note=why)
                 self._ledger.put(holding.job, unknown)
             else:
                 self._end(holding.job, fault, now, "with the attempt")
@@ -464,7 +467,8 @@ class FaultDesk:
     def lost(self, holding: Holding, reason: str) -> None:
         """A machine was lost: what is in force on it is not known any more."""
         for fault in self._ledger.of(holding.job):
-            mine = fault.attempt == holding.attempt and holding.machine in fault.machines
+            concerned = fault.kind in ON_LINKS or holding.machine in fault.machines
+            mine = fault.attempt == holding.attempt and concerned
             if mine and fault.in_force and fault.state is not FaultState.UNKNOWN:
                 unknown = attrs.evolve(fault, state=FaultState.UNKNOWN, note=reason)
                 self._ledger.put(holding.job, unknown)
@@ -520,6 +524,16 @@ def _undoes(fault: Fault, other: Fault) -> bool:
         Kind.DELAY: (Kind.DELAY,),
     }.get(fault.kind, ())
     return other.kind in undone and set(other.machines) <= set(fault.machines)
+
+
+def _who_was_lost(job: Job, fault: Fault) -> str:
+    """Why it is not proved that a fault on links has ended with the attempt; empty if it is."""
+    if job.attempt != fault.attempt:
+        return fault.note if fault.state is FaultState.UNKNOWN else ""
+    lost = [m.volunteer for m in job.machines if m.state is MachineState.LOST]
+    return (
+        f"{', '.join(lost)} was lost, and cannot say that nothing is cut any more." if lost else ""
+    )
 
 
 def _ended(fault: Fault, at: float) -> bool:
