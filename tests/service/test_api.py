@@ -12,6 +12,7 @@ import pytest
 import pytest_twisted
 import treq
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
@@ -23,6 +24,7 @@ from syndicate.api.site import make_site
 from syndicate.domain.log import Frame, encode
 from syndicate.manager.history import Keep
 from syndicate.manager.service import Site
+from syndicate.manager.uploads import Room
 from syndicate.plain import to_plain
 from syndicate.sandbox.memory import MemoryRun
 from syndicate.store.interface import Batch
@@ -64,7 +66,7 @@ class Door:
     async def submit(self, who: str = "ann", **spec: Any) -> dict[str, Any]:
         """Queue a job."""
         data = b"source of %d" % len(self.cluster.manager.book.jobs)
-        sha256 = await self.upload(data)
+        sha256 = await self.upload(data, who)
         body = {
             "submission": f"submission-{len(self.cluster.manager.book.jobs)}",
             "spec": {"name": "a job", "sha256": sha256, "size": len(data), **spec},
@@ -197,6 +199,41 @@ async def test_jobs_in_the_archive_answer_like_others(make_door: Make) -> None:
     for path in ("", "/events", "/faults", "/logs", "/wait"):
         code, told = await door.ask("GET", f"/v1/jobs/77{path}")
         assert (code, told["error"]["code"]) == (404, "not_found")
+
+
+@pytest_twisted.ensureDeferred
+async def test_uploads_at_once_are_limited_for_each_user_and_neighbours_do_not_notice(
+    make_door: Make,
+) -> None:
+    door = make_door(site=Site(room=Room(uploads=3, uploads_each=2)))
+    reactor = _reactor()
+    host = door.url.removeprefix("http://")
+
+    async def begin(who: str, digit: str) -> Protocol:
+        head = (
+            f"PUT /v1/blobs/{digit * 64} HTTP/1.1\r\nHost: {host}\r\n"
+            f"Authorization: Bearer {door.secrets[who]}\r\nContent-Length: 1000\r\n\r\nbegun"
+        )
+        point = TCP4ClientEndpoint(reactor, "127.0.0.1", int(host.split(":")[1]))
+        protocol: Protocol = await connectProtocol(point, Protocol())
+        assert protocol.transport is not None
+        protocol.transport.write(head.encode())
+        while not door.cluster.blobs.held(digit * 64):
+            await _pause(reactor)
+        return protocol
+
+    begun = [await begin("ann", digit) for digit in "ab"]
+    code, told = await door.ask("PUT", f"/v1/blobs/{'c' * 64}", "ann", data=b"more")
+    assert (code, told["error"]["code"]) == (429, "too_many")
+    assert "ann" in told["error"]["message"]
+    # Others send and submit as if nothing were.
+    assert (await door.submit("bob", machines=1))["user"] == "bob"
+    for protocol in begun:
+        assert protocol.transport is not None
+        protocol.transport.abortConnection()  # type: ignore[attr-defined]
+    while door.cluster.manager.uploads._under_way:
+        await _pause(reactor)
+    await door.upload(b"now it may be sent", "ann")
 
 
 @pytest_twisted.ensureDeferred

@@ -83,6 +83,8 @@ def test_every_error_has_an_exit_code_that_is_documented() -> None:
         "would_wait": 75,
         "unavailable": 75,
         "storage_full": 75,
+        "storage_read_only": 75,
+        "too_many": 75,
         "timeout": 124,
         "conflict": 1,
         "internal": 1,
