@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from syndicate.sandbox.confine.discard import discard
 
 
@@ -44,6 +46,7 @@ def test_directories_that_nobody_may_enter_are_discarded(tmp_path: Path) -> None
     assert not tree.exists()
 
 
+@pytest.mark.deadline(60)
 def test_a_tree_deeper_than_any_path_is_long_is_discarded(tmp_path: Path) -> None:
     here = os.open(".", os.O_RDONLY)
     try:

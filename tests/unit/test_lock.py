@@ -20,7 +20,7 @@ def test_every_locked_version_can_be_installed_on_the_oldest_python() -> None:
     refused = {}
     for name in names:
         try:
-            wanted = metadata.metadata(name).get("Requires-Python", "")
+            wanted = metadata.metadata(name)["Requires-Python"] or ""
         except metadata.PackageNotFoundError:
             continue  # It is for another system or Python.
         if not SpecifierSet(wanted).contains(OLDEST):
