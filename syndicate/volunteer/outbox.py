@@ -76,7 +76,11 @@ class Outbox:
     async def acknowledged(self, report: EndReport) -> None:
         """A manager has stored a report: forget it."""
         self._reports.pop(_key(report), None)
-        await self._aside(_remove, self._directory / _name(report))
+        try:
+            await self._aside(_remove, self._directory / _name(report))
+        except OSError as error:
+            # It will be told once more, which does no harm.
+            self._complain(error)
 
     async def give_back(self, given: GivenBack) -> None:
         """Remember what was given back last; over once it would survive a crash."""
