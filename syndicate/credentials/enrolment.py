@@ -14,8 +14,10 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
-from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
@@ -29,6 +31,8 @@ log = Logger()
 #: Seconds for the manager to answer, and between two looks at the certificate's age.
 DEADLINE = 20.0
 LOOK = 3600.0
+#: Bytes of an answer that are looked at.
+LONGEST = 64 << 10
 
 
 @implementer(IPolicyForHTTPS)
@@ -105,7 +109,9 @@ class Enrolment:
                 Headers({"Authorization": [f"Bearer {secret}"]}),
                 FileBodyProducer(BytesIO(json.dumps(asked).encode())),
             ).addTimeout(DEADLINE, self._reactor)
-            body = await readBody(answer).addTimeout(DEADLINE, self._reactor)
+            collected = _Body()
+            answer.deliverBody(collected)
+            body = await collected.whole.addTimeout(DEADLINE, self._reactor)
         except CancelledError:
             raise
         except Exception as error:
@@ -119,6 +125,23 @@ class Enrolment:
             name=self.identity.name,
             until=told.get("expires_at"),
         )
+
+
+class _Body(Protocol):
+    """The body of an answer, which is short."""
+
+    def __init__(self) -> None:
+        self.whole: Deferred[bytes] = Deferred()
+        self._data = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take some more."""
+        self._data = (self._data + data)[:LONGEST]
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """That was all of it, or all that came."""
+        if not self.whole.called:
+            self.whole.callback(self._data)
 
 
 def _why(error: Exception) -> str:
