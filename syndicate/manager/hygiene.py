@@ -13,6 +13,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from syndicate.audit.interface import Actor, Entry, IAudit, Kind
 from syndicate.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.journal import Journal
@@ -62,6 +63,7 @@ class Hygiene:
     _journal: Journal
     _known: Callable[[str], bool]
     _settle: Callable[[str], None]
+    _audit: IAudit
     _standings: dict[str, Standing] = attrs.field(init=False, factory=dict)
     _turn: DeferredLock = attrs.field(init=False, factory=DeferredLock)
 
@@ -115,13 +117,14 @@ class Hygiene:
         standing = attrs.evolve(standing, failures=failures, boot=boot)
         if failures >= MOST_FAILURES and standing.barred != VolunteerState.QUARANTINED.value:
             log.error("{name} is quarantined until an operator resumes it.", name=name)
-            standing = attrs.evolve(
-                standing,
-                barred=VolunteerState.QUARANTINED.value,
-                reason=f"It could not clean itself {failures} times; the last time: {why}",
-                by="the manager",
-                since=self._clock.seconds(),
-            )
+            now, by = self._clock.seconds(), "the manager"
+            reason = f"It could not clean itself {failures} times; the last time: {why}"
+            state = VolunteerState.QUARANTINED.value
+            standing = attrs.evolve(standing, barred=state, reason=reason, by=by, since=now)
+            actor = Actor(Kind.PERSON, by, "manager")
+            details = {"reason": reason}
+            on = f"volunteer {name}"
+            self._audit.record(Entry(now, actor, "quarantine", on, details=details))
         self._standings[name] = standing
         self._journal.write(self._operation(name, standing))
 

@@ -202,6 +202,7 @@ class Manager(Service):
             self._journal,
             lambda name: name in self.fleet.members,
             lambda name: self.fleet.settle(name),
+            self.audit,
         )
         self.fleet = Fleet(
             self._clock, self.site.patience, self._lost, self._plan_soon, self.hygiene

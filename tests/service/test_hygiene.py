@@ -9,6 +9,7 @@ import attrs
 import pytest
 from twisted.internet.defer import Deferred, fail
 
+from syndicate.audit.interface import Wanted
 from syndicate.domain.errors import Conflict, Forbidden, Invalid, NotClean, NotFound
 from syndicate.domain.job import JobState, Outcome
 from syndicate.sandbox.memory import MemoryRun
@@ -134,6 +135,8 @@ def test_the_third_failure_quarantines_until_an_operator_resumes(make_cluster: M
     cluster.wait(25)
     assert cluster.states() == {"v1": "quarantined"}
     assert "could not clean itself 3 times" in cluster.manager.fleet.get("v1").reason
+    (recorded,) = cluster.result_of(cluster.audit.tail(9, Wanted(on="volunteer v1")))
+    assert (recorded.actor.name, recorded.did) == ("the manager", "quarantine")
     mend()
     cluster.wait(60)
     assert cluster.states() == {"v1": "quarantined"}, "clean, but trusted no more"
