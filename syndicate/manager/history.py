@@ -22,7 +22,7 @@ from syndicate.manager.desk import FaultDesk
 from syndicate.manager.journal import Journal
 from syndicate.manager.ledger import Ledger
 from syndicate.plain import from_plain, to_plain
-from syndicate.store.interface import Archive, Delete, IStore, Operation
+from syndicate.store.interface import Archive, Delete, IStore, Operation, Put
 
 log = Logger()
 
@@ -134,12 +134,27 @@ class History:
 
     def _forget(self, jobs: list[Job]) -> None:
         for job in jobs:
-            if self._book.jobs.get(job.number) is job:
-                self._book.forget(job.number)
-                self._ledger.forget(job.number)
-                self._desk.forget(job.number)
-                self.archived += 1
+            if self._book.jobs.get(job.number) is not job:
+                self._put_back(job.number)
+                continue
+            self._book.forget(job.number)
+            self._ledger.forget(job.number)
+            self._desk.forget(job.number)
+            self.archived += 1
         log.info("{count} finished jobs went into the archive.", count=len(jobs))
+
+    def _put_back(self, number: int) -> None:
+        """Something was told of a job while it was on its way: the job's record is back already,
+        so what goes with it has to be as well.
+        """
+        key, operations = f"{number:016x}", list[Operation]()
+        for fault in self._ledger.of(number):
+            value = {"job": number, "fault": to_plain(fault)}
+            operations.append(Put("fault", f"{key}/{fault.number:08x}", value))
+        submission = self._book.submission_of(number)
+        if submission is not None:
+            operations.append(Put("submission", submission[0], to_plain(submission[1])))
+        self._journal.write(*operations)
 
     def _expire(self) -> None:
         self._expiring = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import gatherResults
 
-from syndicate.domain.errors import Corrupt, StateDirectoryInUse, StorageFull, Unavailable
+from syndicate.domain.errors import Corrupt, Fenced, StateDirectoryInUse, StorageFull, Unavailable
+from syndicate.store import schema
 from syndicate.store.interface import Append, Batch, Create, Put
 from syndicate.store.schema import APPLICATION, MIGRATIONS
 from syndicate.store.sqlite import SqliteLeadership, SqliteStore
@@ -134,6 +136,89 @@ async def test_a_damaged_database_is_refused(stores: Stores) -> None:
         [store.commit(Batch(str(n), (Put("job", str(n), "x" * 900),)), term) for n in range(300)]
     )
     await store.close()
+    database = stores.directory / "state.db"
+    with database.open("r+b") as file:
+        file.seek(database.stat().st_size // 2)
+        file.write(os.urandom(16384))
+    with pytest.raises(Corrupt, match="restore"):
+        await stores.make().open()
+
+
+async def let_go(store: SqliteStore) -> None:
+    """As after a failed write: a disk without writes is let go of, to be mended."""
+    await store.ask(lambda tables: tables.close())
+
+
+@ensure
+async def test_a_store_takes_hold_again_of_what_it_has_let_go(stores: Stores) -> None:
+    store, term = await stores.leading()
+    await store.commit(Batch("1", (Put("job", "1", 1),)), term)
+    await let_go(store)
+    # Nobody holds it: another process could look at it, or mend it.
+    database = sqlite3.connect(stores.directory / "state.db")
+    assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    database.close()
+    assert (await store.load()).records == {("job", "1"): 1}
+    await let_go(store)
+    assert await store.commit(Batch("2", (Put("job", "2", 2),)), term) == 2
+    assert await store.commit(Batch("1", (Put("job", "1", 1),)), term) == 1
+
+
+@ensure
+async def test_a_database_that_is_not_there_for_a_while_is_not_begun_anew(stores: Stores) -> None:
+    store, term = await stores.leading()
+    await store.commit(Batch("1", (Put("job", "1", 1),)), term)
+    await let_go(store)
+    away = stores.directory.with_name("away")
+    stores.directory.rename(away)
+    stores.directory.mkdir()
+    with pytest.raises(Unavailable, match="not there"):
+        await store.commit(Batch("2", (Put("job", "2", 2),)), term)
+    assert list(stores.directory.iterdir()) == []
+    stores.directory.rmdir()
+    away.rename(stores.directory)
+    assert await store.commit(Batch("2", (Put("job", "2", 2),)), term) == 2
+
+
+@ensure
+async def test_an_older_copy_in_the_place_of_the_database_is_refused(stores: Stores) -> None:
+    store, term = await stores.leading()
+    await store.commit(Batch("1", (Put("job", "1", 1),)), term)
+    await let_go(store)
+    shutil.copytree(stores.directory, copy := stores.directory.with_name("copy"))
+    await store.commit(Batch("2", (Put("job", "2", 2),)), term)
+    await let_go(store)
+    shutil.rmtree(stores.directory)
+    shutil.copytree(copy, stores.directory)
+    with pytest.raises(Corrupt, match="lost what was written"):
+        await store.commit(Batch("3", (Put("job", "3", 3),)), term)
+
+
+@ensure
+async def test_a_database_that_another_manager_wrote_to_meanwhile_is_refused(
+    stores: Stores,
+) -> None:
+    store, term = await stores.leading()
+    await let_go(store)
+    other, _ = await stores.leading()
+    with pytest.raises(StateDirectoryInUse):
+        await store.commit(Batch("1", (Put("job", "1", 1),)), term)
+    await other.close()
+    with pytest.raises(Fenced):
+        await store.commit(Batch("1", (Put("job", "1", 1),)), term)
+
+
+@ensure
+async def test_of_a_large_database_what_is_loaded_is_checked(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, term = await stores.leading()
+    many = [Batch(str(n), (Put("job", str(n), "x" * 900),)) for n in range(300)]
+    await gatherResults([store.commit(batch, term) for batch in many])
+    await store.close()
+    monkeypatch.setattr(schema, "CHECKED_WHOLE", 0)
+    await stores.make().open()
+    await stores.made[-1].close()
     database = stores.directory / "state.db"
     with database.open("r+b") as file:
         file.seek(database.stat().st_size // 2)

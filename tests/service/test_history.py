@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from syndicate.domain.errors import Conflict, NotFound, TooMany
+from syndicate.domain.events import FaultChanged
 from syndicate.domain.job import JobSpec, JobState, Outcome
 from syndicate.manager.history import SETTLED, TOKENS, Keep
 from syndicate.manager.service import Site
@@ -117,6 +118,37 @@ def test_faults_leave_memory_with_their_job_and_are_still_told(make_cluster: Mak
     assert cluster.manager.ledger.of(number) == []
 
 
+def test_what_is_told_of_a_job_on_its_way_into_the_archive_keeps_it_whole(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = small(make_cluster, jobs=0, behaviour=forever)
+    number = cluster.submit_with_clients(2)
+    cluster.wait(1)
+    for machine in ("slave[0]", "master"):
+        hurt = cluster.manager.fault(STAFF, number, "kill", {"machine": machine}, None)
+        cluster.result_of(hurt)
+    cluster.cancel(number)
+    cluster.wait(SETTLED - 2)
+    history, book = cluster.manager.history, cluster.manager.book
+    faults = cluster.manager.ledger.of(number)
+    job = book.jobs[number]
+    held = hold_commits(cluster)
+    written = history._set_aside([job])
+    book.remark(number, FaultChanged(faults[0]))
+    held.callback(None)
+    cluster.result_of(written)
+    cluster.settle()
+    assert number in book.jobs
+    cluster.restart_manager()
+    assert number in cluster.manager.book.jobs
+    assert cluster.manager.ledger.of(number) == faults
+    assert cluster.manager.book.submission_of(number) is not None
+    cluster.wait(60)
+    assert number not in cluster.manager.book.jobs
+    _, after = cluster.result_of(cluster.manager.history.job_and_faults(number))
+    assert after == faults
+
+
 def test_a_job_in_the_archive_cannot_be_changed(make_cluster: MakeCluster) -> None:
     cluster = small(make_cluster, jobs=0)
     (number,) = finish(cluster, 1)
@@ -162,9 +194,8 @@ def test_a_token_makes_one_job_for_seven_days_though_the_job_is_in_the_archive(
     assert last.number > other.number
 
 
-def test_the_same_submission_twice_at_once_is_one_job(make_cluster: MakeCluster) -> None:
-    cluster = small(make_cluster)
-    spec = spec_of(cluster, b"a source")
+def hold_commits(cluster: Cluster) -> Deferred[None]:
+    """Let the store write nothing more until the Deferred fires."""
     held = Deferred[None]()
 
     async def slow(batch: Any, term: int) -> int:
@@ -175,6 +206,13 @@ def test_the_same_submission_twice_at_once_is_one_job(make_cluster: MakeCluster)
         return Deferred.fromCoroutine(slow(batch, term))
 
     cluster.manager._journal._store = instead(cluster.store, commit=commit)
+    return held
+
+
+def test_the_same_submission_twice_at_once_is_one_job(make_cluster: MakeCluster) -> None:
+    cluster = small(make_cluster)
+    spec = spec_of(cluster, b"a source")
+    held = hold_commits(cluster)
     asked = [
         Deferred.fromCoroutine(cluster.manager.submit(ANN, "one-token", spec)) for _ in range(3)
     ]

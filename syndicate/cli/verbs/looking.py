@@ -117,7 +117,7 @@ def _show_cluster(session: Session, output: str) -> None:
         listing = Listing((), tuple(row), "cluster", "")
         show(session, listing, [row], output, single=True)
         return
-    store = ", ".join(f"{key} {value}" for key, value in found["store"].items())
+    store = ", ".join(f"{key} {value}" for key, value in found["store"].items() if value != "")
     write_facts(
         {
             "cluster": f"{found['cluster']} (Syndicate {found['version']})",
