@@ -56,7 +56,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"syndicate-manager: {error}", err=True)
         return exits.of_error(error)
     except OSError as error:
-        click.echo(f"syndicate-manager: {error.filename}: {error.strerror}.", err=True)
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"syndicate-manager: {where}{error.strerror or error}.", err=True)
         return exits.FAILED
     return exits.PASSED
 

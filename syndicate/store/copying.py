@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from syndicate.domain.errors import Corrupt, NotFound
+from syndicate.domain.errors import Corrupt, NotFound, Unavailable
 from syndicate.store.interface import NEXT_JOB
 from syndicate.store.refusals import failure
 from syndicate.store.schema import APPLICATION, MIGRATIONS, damaged, is_corrupt
@@ -65,6 +65,13 @@ def copy_database(source: Path, target: Path) -> None:
             # In one step: in several, each write between them would make it begin anew.
             connection.backup(copy, pages=-1)
             copy.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.Error as error:
+            if is_corrupt(error):
+                raise
+            raise Unavailable(
+                f"The copy {target} could not be written: {error}. Look at the room on its disk; "
+                "nothing was changed."
+            ) from error
         finally:
             copy.close()
     try:

@@ -14,6 +14,7 @@ import pytest
 from syndicate.domain.errors import Corrupt, Invalid
 from syndicate.plugins.restore import bring_back
 from tests.support.manager_daemon import ManagerDaemon, manage, manager_daemon
+from tests.support.tiny_disk import fill, tiny_disk
 
 pytestmark = [pytest.mark.system, pytest.mark.deadline(120)]
 
@@ -174,3 +175,24 @@ def test_nothing_is_saved_over_another_backup_nor_into_the_state_itself(
     assert manage("backup", "-c", daemon.config, tmp_path / "copy").code == 1
     assert manage("backup", "-c", daemon.config, daemon.state / "copy").code == 1
     assert manage("backup", "--state", tmp_path / "nothing", tmp_path / "other").code == 3
+
+
+@pytest.mark.needs_root
+def test_a_backup_for_which_there_is_no_room_leaves_nothing_behind(
+    good: Path, tmp_path: Path
+) -> None:
+    bring_back(good / "copy", tmp_path / "state")
+    database = sqlite3.connect(tmp_path / "state/state.db")
+    database.execute("CREATE TABLE ballast AS SELECT randomblob(2000000) AS x")
+    database.commit()
+    database.close()
+    with tiny_disk(tmp_path / "disk", 3 << 20) as disk:
+        for leave in (2_500_000, 1_000_000):
+            filler = fill(disk, leave=leave)
+            for name in ("copy", "copy.tar"):
+                failed = manage("backup", "--state", tmp_path / "state", disk / name)
+                assert failed.code in (1, 75), failed
+                assert "Traceback" not in failed.err
+                assert "full" in failed.err or "space" in failed.err
+                assert [path.name for path in disk.iterdir()] == ["filler"]
+            filler.unlink()
