@@ -66,6 +66,8 @@ class BoundedBroker(pb.Broker):
 
     #: Whether mistakes in calls are worth a line in the log.
     tells = True
+    #: Is told why the connection was ended, instead of the log.
+    parted: Callable[[str], None] | None = None
 
     def __init__(
         self,
@@ -135,7 +137,7 @@ class BoundedBroker(pb.Broker):
             raise Violation("a message without a word")
         kinds = _MESSAGES.get(sexp[0])
         if kinds is None:
-            raise Violation(f"the unknown word {sexp[0][:20]!r}")
+            raise Violation("an unknown word")
         if len(sexp) - 1 != len(kinds) or not all(map(isinstance, sexp[1:], kinds)):
             raise Violation(f"no {sexp[0].decode()} as it should be")
         getattr(self, f"proto_{sexp[0].decode()}")(*sexp[1:])
@@ -273,7 +275,10 @@ class BoundedBroker(pb.Broker):
             return
         self._parted = True
         self._unread = b""
-        log.warn("the connection of {peer} was broken off: {why}", peer=self.peer, why=why)
+        if self.parted is not None:
+            self.parted(why)
+        else:
+            log.warn("the connection of {peer} was broken off: {why}", peer=self.peer, why=why)
         self._wire.abortConnection()
 
     def hang_up(self) -> None:

@@ -129,11 +129,15 @@ class DoorFactory(pb.PBServerFactory):
         broker.setNameForLocal("root", door)
         late = self._clock.callLater(LOGIN_TIME, lambda: broker.transport.abortConnection())
 
+        def parted(why: str) -> None:
+            # Counted by its address: who has not joined may come again and again.
+            self._refused(broker.peer, Invalid(f"It does not speak as a volunteer does: {why}."))
+
         def joined() -> None:
-            broker.bounds = JOINED
+            broker.bounds, broker.parted = JOINED, None
             if late.active():
                 late.cancel()
 
-        broker.joined = joined
+        broker.joined, broker.parted = joined, parted
         broker.notifyOnDisconnect(joined)
         return broker  # type: ignore[no-any-return]
