@@ -113,7 +113,7 @@ class Following:
             over = self._over(number)
 
     def _over(self, number: int) -> bool:
-        return _finished(self._manager.book.jobs.get(number))
+        return _finished(self._manager.book.stored(number))
 
     def _wanted(self, request: Request, job: Job) -> Wanted:
         stream = text_of(request, b"stream")
@@ -164,7 +164,7 @@ class Following:
         over: Deferred[None] = Deferred()
 
         def look() -> None:
-            job = self._manager.book.jobs.get(number)
+            job = self._manager.book.stored(number)
             if (job is None or reached(job)) and not over.called:
                 over.callback(None)
 

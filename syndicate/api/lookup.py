@@ -66,10 +66,12 @@ class Lookup:
         :param below: only lower numbers, for another page.
         :param outcomes: finished jobs that ended so, beside those in the states.
         """
+        book = self._manager.book
         held = [
             job
-            for number, job in self._manager.book.jobs.items()
-            if (job.state in states or job.outcome in outcomes)
+            for number in book.jobs
+            if (job := book.stored(number))
+            and (job.state in states or job.outcome in outcomes)
             and (user is None or job.user == user)
             and (below is None or number < below)
         ]
@@ -98,7 +100,8 @@ class Lookup:
         return self.views([job])[0]
 
     def views(self, jobs: list[Job]) -> list[dict[str, Any]]:
-        """Jobs, counted against the same state of the cluster."""
+        """Jobs as they are stored, counted against the same state of the cluster."""
+        jobs = [self._manager.book.stored(job.number) or job for job in jobs]
         if not any(job.state is JobState.QUEUED for job in jobs):
             return [job_view(job, None, job.reason, self._logged(job)) for job in jobs]
         snapshot = self._manager.snapshot()

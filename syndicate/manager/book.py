@@ -58,6 +58,8 @@ class Book:
     #: Submissions on their way into the store, and who waits for the same.
     _coming: dict[tuple[str, str], list[Deferred[None]]] = attrs.field(init=False, factory=dict)
     _next: int = attrs.field(init=False, default=1)
+    #: Jobs as they were stored last, where more has happened that is not stored yet.
+    _stored: dict[int, Job] = attrs.field(init=False, factory=dict)
 
     def load(self, snapshot: Snapshot) -> None:
         """Take over what the store holds."""
@@ -91,6 +93,7 @@ class Book:
     def forget(self, number: int) -> None:
         """Hold a job no longer: it is in the archive."""
         self.jobs.pop(number, None)
+        self._stored.pop(number, None)
         self.finished.pop(number, None)
         made_by = self._tokens.pop(number, None)
         if made_by is not None:
@@ -178,14 +181,35 @@ class Book:
         :raises IllegalEvent: the event does not fit; nothing was changed.
         """
         now = self._clock.seconds()
-        steps, orders = unfold(self.jobs[number], event, now)
+        before = self.jobs[number]
+        steps, orders = unfold(before, event, now)
         job = self.jobs[number] = steps[-1].job
         self._sort(job)
         written = self._journal.write(
             *(o for step in steps for o in self._operations(step.job, step.event, now))
         )
-        written.addCallback(lambda _: self.feed.publish(number))
+        self._once_written(before, job, written)
         return job, orders, written
+
+    def _once_written(self, before: Job, job: Job, written: Deferred[None]) -> None:
+        """Show a job as it is now when that is stored, and not before."""
+        number = job.number
+
+        def show(result: None) -> None:
+            if self.jobs.get(number) is job:
+                self._stored.pop(number, None)
+            elif number in self._stored:
+                self._stored[number] = job
+            self.feed.publish(number)
+
+        self._stored.setdefault(number, before)
+        written.addCallback(show)
+
+    def stored(self, number: int) -> Job | None:
+        """The job as it is stored, which is what people may be told: what is not stored yet may
+        not have happened for the next manager.
+        """
+        return self._stored.get(number) or self.jobs.get(number)
 
     def durable(self) -> Deferred[None]:
         """Fires once all that has happened so far is durable."""
@@ -196,14 +220,16 @@ class Book:
         record of its own too, so that the ledger can be loaded.
         """
         now = self._clock.seconds()
-        job = self.jobs[number] = fold(self.jobs[number], event, now)
+        before = self.jobs[number]
+        job = self.jobs[number] = fold(before, event, now)
         operations = self._operations(job, event, now)
         if isinstance(event, FaultChanged):
             value = {"job": number, "fault": to_plain(event.fault)}
             key = f"{number:016x}/{event.fault.number:08x}"
             operations = (*operations, Put("fault", key, value))
         written = self._journal.write(*operations)
-        return written.addCallback(lambda _: self.feed.publish(number))
+        self._once_written(before, job, written)
+        return written
 
     @staticmethod
     def _operations(job: Job, event: JobEvent, at: float) -> tuple[Operation, ...]:

@@ -182,7 +182,7 @@ class History:
             stored = await self._store.archived("job", f"{number:016x}")
             if stored is not None:
                 return _read(stored)
-        job = self._book.jobs.get(number)
+        job = self._book.stored(number)
         if job is None:
             raise NotFound(f"There is no job {number}.")
         return job, self._ledger.of(number)

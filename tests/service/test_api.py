@@ -21,6 +21,7 @@ from syndicate.api.access import Access
 from syndicate.api.app import Api
 from syndicate.api.exchange import BODY_CAP
 from syndicate.api.site import make_site
+from syndicate.domain.job import JobState
 from syndicate.domain.log import Frame, encode
 from syndicate.manager.history import Keep
 from syndicate.manager.service import Site
@@ -567,3 +568,34 @@ async def test_what_was_asked_for_is_done_once_though_the_client_went_away(
     else:
         _, told = await door.ask("GET", "/v1/jobs/1/wait?until=finished&timeout=20")
         assert told["job"]["outcome"] == "cancelled"
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_is_told_of_what_is_not_stored_yet(make_door: Make) -> None:
+    door = make_door(1, forever)
+    manager = door.cluster.manager
+    await door.submit()
+    await door.ask("GET", "/v1/jobs/1/wait?until=running&timeout=20")
+    store, held = manager._journal._store, Deferred[int]()
+    batches: list[Batch] = []
+
+    def hold(batch: Batch, term: int) -> Deferred[int]:
+        batches.append(batch)
+        return held
+
+    manager._journal._store = instead(store, commit=hold)
+    asking = Deferred.fromCoroutine(door.ask("POST", "/v1/jobs/1/cancel", json={}))
+    while not batches:
+        await _pause(_reactor())
+    assert door.cluster.job(1).state is JobState.FINISHING
+    _, told = await door.ask("GET", "/v1/jobs/1")
+    _, listed = await door.ask("GET", "/v1/jobs")
+    assert told["job"] == listed["jobs"][0]
+    _, events = await door.ask("GET", "/v1/jobs/1/events")
+    assert (told["job"]["state"], told["job"]["events"]) == ("running", len(events["events"]))
+    manager._journal._store = store
+    store.commit(batches[0], manager._journal._term.number).chainDeferred(held)
+    await asking
+    _, told = await door.ask("GET", "/v1/jobs/1/wait?until=finished&timeout=20")
+    assert told["job"]["outcome"] == "cancelled"
+    assert not manager.book._stored

@@ -13,6 +13,7 @@ from syndicate.domain.errors import SyndicateError, VolunteerLost
 from syndicate.volunteer.outbox import Outbox
 from syndicate.volunteer.post import RETRY, Post
 from syndicate.wire.interface import EndReport, GivenBack, IManager, Part, Released
+from tests.support.tiny_disk import fill, tiny_disk
 
 
 def report(job: int = 1, machine: str = "slave[0]", run: int = 1, **values: Any) -> EndReport:
@@ -132,3 +133,14 @@ def test_nobody_has_to_wait_for_a_report_to_be_told(directory: Path) -> None:
     post.connected(as_manager(taker))
     assert taker.told == [report()]
     assert outbox.reports == ()
+
+
+@pytest.mark.needs_root
+def test_a_disk_that_was_full_keeps_nothing_of_a_report_that_was_told(tmp_path: Path) -> None:
+    with tiny_disk(tmp_path / "disk", 1 << 20) as disk:
+        outbox = opened(disk / "outbox")
+        fill(disk)
+        now(outbox.add(report()))
+        assert outbox.reports == (report(),)
+        now(outbox.acknowledged(report()))
+        assert [path.name for path in (disk / "outbox").iterdir()] == []
