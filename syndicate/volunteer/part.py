@@ -104,8 +104,11 @@ class PartInHand:
     _prepared: Once[None] | None = None
     _started: Once[None] | None = None
     _released: Once[Released] | None = None
-    #: From the start of the target until its end has been reported.
+    #: From the start of the target until its end, and until that has been reported; reports of
+    #: former runs that wait for a manager that is away.
+    _ended: Once[tuple[Exit, str | None]] | None = None
     _told: Once[None] | None = None
+    _late: list[Once[None]] = attrs.field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
         self._hurt = Hurt(self._bench.clock, self._bench.timeline, self)
@@ -237,12 +240,16 @@ class PartInHand:
     async def begin(self) -> None:
         """See `Body.begin`."""
         assert self._spool is not None, "made when the part was prepared"
-        if self._told is not None:
-            # What the former run printed is brought home before the next one prints.
-            await self._told.settled()
+        if self._ended is not None:
+            # What the former run left is taken before the next one begins. Whether a manager has
+            # heard of it does not matter: leases end, and revive, while there is none.
+            await self._ended.settled()
+        if self._told is not None and not self._told.over:
+            self._late = [*(late for late in self._late if not late.over), self._told]
         run = await self.enclosure.start(self._argv(), self._env(), self._spool.write)
         self.run, self.runs, self._count = run, True, self._count + 1
-        self._told = Once(self._watch(run, self._spool, self._count))
+        self._ended = Once(self._end(run))
+        self._told = Once(self._tell(self._ended, self._spool, self._count))
 
     def _argv(self) -> list[str]:
         """``make master``, ``make MASTER=<ip> slave``, or with ``SLAVES=<ip>,…``, ``client``."""
@@ -275,15 +282,15 @@ class PartInHand:
             "SYNDICATE_SEED": str(order.seed),
         }
 
-    async def _watch(self, run: IRun, spool: Spool, count: int) -> None:
+    async def _end(self, run: IRun) -> tuple[Exit, str | None]:
         ended = await run.wait()
         self.runs = False
-        outputs, problem = None, ended.problem or ""
-        if not self.order.hurtful:
-            # Where it cannot be revived its end is the end; else the outputs are taken last.
-            outputs = await self._keep_outputs()
-        if spool.problem:
-            problem = problem or spool.problem
+        # Where it cannot be revived its end is the end; else the outputs are taken last.
+        return ended, None if self.order.hurtful else await self._keep_outputs()
+
+    async def _tell(self, end: Once[tuple[Exit, str | None]], spool: Spool, count: int) -> None:
+        ended, outputs = await end.follow()
+        problem = ended.problem or spool.problem or ""
         await spool.flush()
         await self._bench.report(_report(self.order, ended, problem, spool.length, outputs, count))
 
@@ -373,8 +380,9 @@ class PartInHand:
         self._hurt.stop()
         if self._door is not None:
             await self._door.close()
-        if self._told is not None:
-            self._told.cancel()
+        for step in (self._ended, self._told, *self._late):
+            if step is not None:
+                step.cancel()
         if self._spool is not None:
             self._spool.close()
         if self.run is not None:

@@ -299,3 +299,28 @@ def test_a_fault_that_cannot_be_found_out_about_is_unknown(make_cluster: Make, a
         cluster.settle()
         assert again.error.details == {"fault": "f1"}
     cluster.cancel(number)
+
+
+def test_a_lease_revives_what_was_killed_though_the_end_cannot_be_told(cluster: Cluster) -> None:
+    number = cluster.submit_with_clients(3)
+    part = cluster.part(number, "slave[0]")
+    did(cluster, number, "kill", machine="slave[0]", **{"for": "4s"})
+    part.run.print(b"not any more\n")
+    did(cluster, number, "revive", machine="slave[0]")
+    for host in cluster.hosts.values():
+        host.transfer.error = Unavailable("No manager.")
+    part.run.print(b"the last words\n")
+    did(cluster, number, "kill", machine="slave[0]", **{"for": "4s"})
+    cluster.kill_manager()
+    cluster.wait(5)
+    assert (part.runs, part.count) == (True, 3)
+    for host in cluster.hosts.values():
+        host.transfer.error = None
+    cluster.restart_manager()
+    cluster.wait(3)
+    machine = cluster.job(number).machine("slave[0]")
+    assert (machine.state, machine.run) == (MachineState.RUNNING, 3)
+    assert not cluster.manager.ledger.in_force(cluster.job(number))
+    assert cluster.logs.length(number, 1, "slave[0]") > len(b"the last words\n")
+    cluster.cancel(number)
+    assert cluster.job(number).attempt == 1
