@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def _move_state(lab: Lab, state: Path) -> None:
         done = manage(*words)
         assert done.code == 0, done
     told = config.read_text().replace(str(lab.directory / "manager/state"), str(state))
-    config.write_text(told + '\n[storage]\nreserve = "2M"\n')
+    config.write_text(told + '\n[storage]\nreserve = "2M"\n[history]\njobs = 1\n')
     lab.restart("manager")
 
 
@@ -103,3 +104,41 @@ def test_a_job_that_runs_while_the_managers_disk_is_full_loses_nothing(
     eventually(lab.all_free)
     after = lab.wait(lab.submit(other, 1))
     assert after["outcome"] == "passed", after
+
+
+def archived(lab: Running, number: int) -> bool:
+    database = sqlite3.connect(f"file:{disk_of(lab)}/state/state.db?mode=ro", uri=True)
+    try:
+        found = database.execute(
+            "SELECT 1 FROM archive WHERE kind = 'job' AND key = ?", (f"{number:016x}",)
+        ).fetchone()
+    finally:
+        database.close()
+    return found is not None
+
+
+def test_jobs_in_the_archive_are_shown_and_fetched_as_before(
+    cramped: Running, tmp_path: Path
+) -> None:
+    lab = cramped
+    source = lab.source(
+        "master:\n\t@echo I was here; echo done > result.txt\nslave:\n", **{"job.toml": JOB}
+    )
+    number = int(lab.run("submit", str(source / "job.toml"), "-o", "id").out)
+    assert lab.wait(number)["outcome"] == "passed"
+    last = lab.submit(lab.source("master slave:\n\t@true\n"), 1)
+    before, _ = lab.job(number), lab.wait(last)
+    # Of a job that has just ended something may still be on its way: those stay for a while.
+    eventually(lambda: archived(lab, number), 90)
+    lab.lab.kill("manager")
+    lab.lab.start("manager")
+    eventually(lambda: lab.run("version").code == 0 and lab.run("queue").code == 0)
+    assert lab.job(number) == before
+    assert lines_of(lab, number) == ["I was here"]
+    everything = lab.run("queue", "--all", "-o", "json").json()
+    assert [job["job"] for job in everything][-2:] == [number, last]
+    fetched = lab.run("fetch", str(number), "-d", str(tmp_path / "out"))
+    assert fetched.code == 0, fetched
+    assert [path.read_text() for path in tmp_path.rglob("result.txt")] == ["done\n"]
+    again = lab.wait(lab.submit(lab.source("master slave:\n\t@true\n"), 1))
+    assert again["job"] == last + 1
