@@ -12,14 +12,14 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from syndicate.domain.adoption import resume
-from syndicate.domain.errors import Fenced, WrongVersion
+from syndicate.domain.errors import Fenced
 from syndicate.domain.job import Job, Machine
 from syndicate.domain.lifecycle import ACTIVE
 from syndicate.domain.volunteer import Facts
 from syndicate.manager.book import Book
 from syndicate.manager.conductor import Conductor
 from syndicate.manager.fleet import Fleet, Member
-from syndicate.wire.interface import PROTOCOL, Hello, Holding, IVolunteer
+from syndicate.wire.interface import PROTOCOL, Hello, Holding, IVolunteer, other_protocol
 
 log = Logger()
 
@@ -88,11 +88,7 @@ class Adoption:
 
     def _check(self, hello: Hello) -> None:
         if hello.protocol != PROTOCOL:
-            older = "volunteer" if hello.protocol < PROTOCOL else "manager"
-            raise WrongVersion(
-                f"The manager speaks protocol {PROTOCOL}, the volunteer {hello.name} "
-                f"{hello.protocol}; upgrade the {older}."
-            )
+            raise other_protocol(hello.protocol)
         if hello.term > self._term:
             raise Fenced(
                 f"{hello.name} has obeyed a manager of term {hello.term}, and this one's term is "

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from syndicate.domain.adoption import Stage
+from syndicate.domain.errors import WrongVersion
 from syndicate.domain.fault import Links
 from syndicate.domain.job import Limits
 from syndicate.domain.volunteer import Facts
@@ -22,6 +23,14 @@ from syndicate.domain.volunteer import Facts
 #: Version of what crosses; both ends must have the same. It rises with every change that an
 #: older peer would misunderstand.
 PROTOCOL = 2
+
+
+def other_protocol(theirs: int) -> WrongVersion:
+    """The refusal of a volunteer that speaks another protocol than this manager."""
+    older = "volunteer" if theirs < PROTOCOL else "manager"
+    return WrongVersion(
+        f"The manager speaks protocol {PROTOCOL}, the volunteer {theirs}; upgrade the {older}."
+    )
 
 
 @attrs.frozen

@@ -27,6 +27,7 @@ from syndicate.domain.errors import (
 )
 from syndicate.domain.fault import Links
 from syndicate.wire.interface import (
+    PROTOCOL,
     Ask,
     EndReport,
     FaultDone,
@@ -212,6 +213,30 @@ def test_another_protocol_is_refused_with_what_to_do() -> None:
     link = over_pb(NotingWorker(protocol=99))
     with pytest.raises(WrongVersion, match="upgrade"):
         link.result_of(link.joining)
+
+
+@attrs.frozen
+class OtherHello:
+    """What a volunteer of another version says; only the number is known here."""
+
+    protocol: int
+    greeting: str = "hello there"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "who"), [(PROTOCOL - 1, "the volunteer"), (PROTOCOL + 1, "the manager")]
+)
+def test_a_hello_of_another_version_need_not_be_understood_to_be_refused(
+    protocol: int, who: str
+) -> None:
+    class Other(NotingWorker):
+        def hello(self) -> Any:
+            return OtherHello(protocol)
+
+    link = over_pb(Other())
+    with pytest.raises(WrongVersion, match=f"upgrade {who}"):
+        link.result_of(link.joining)
+    assert link.fleet.said == []
 
 
 def test_a_stranger_who_never_logs_in_is_sent_away() -> None:

@@ -16,11 +16,12 @@ from syndicate.domain.errors import (
     SyndicateError,
     Unauthorized,
 )
-from syndicate.wire.interface import Ask, EndReport, Hello, IFleet
+from syndicate.plain import from_plain
+from syndicate.wire.interface import PROTOCOL, Ask, EndReport, Hello, IFleet, other_protocol
 from syndicate.wire.pb.connection import JOINED, STRANGER, make_broker
 from syndicate.wire.pb.errors import answers
 from syndicate.wire.pb.references import RemoteVolunteer
-from syndicate.wire.pb.values import pack, unpack
+from syndicate.wire.pb.values import pack, unpack, unpack_plain
 
 log = Logger()
 
@@ -95,7 +96,7 @@ class Door(pb.Root):
     def _join(self, message: object, orders: object) -> Any:
         if self._joined:
             raise Conflict("This connection has joined already.")
-        hello = unpack(message, Hello)
+        hello = _read_hello(message)
         if not isinstance(orders, pb.RemoteReference):
             raise Invalid("A volunteer joins with a reference for orders.")
         self._admit(self._broker.transport, hello.name)
@@ -141,3 +142,16 @@ class DoorFactory(pb.PBServerFactory):
         broker.joined, broker.parted = joined, parted
         broker.notifyOnDisconnect(joined)
         return broker  # type: ignore[no-any-return]
+
+
+def _read_hello(message: object) -> Hello:
+    """The hello of a message; of one in another version nothing is read but that.
+
+    :raises WrongVersion: it is one.
+    :raises Invalid: it is no hello.
+    """
+    told = unpack_plain(message, Hello.__name__)
+    theirs = told.get("protocol") if isinstance(told, dict) else None
+    if type(theirs) is int and theirs != PROTOCOL:
+        raise other_protocol(theirs)
+    return from_plain(told, Hello)
