@@ -1,0 +1,58 @@
+"""JSON from peers: what is let in can be written again, as JSON in UTF-8."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syndicate.domain.errors import Invalid
+from syndicate.plain import from_plain, read_json
+from syndicate.wire.interface import FaultDone
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"NaN",
+        b"[Infinity]",
+        b'{"a": -Infinity}',
+        b"1e999",
+        b"-1e999",
+        b'"\\ud800"',
+        b'{"\\udfff": 1}',
+        b'["\\ud800\\u0041"]',
+        b'"\xed\xa0\x80"',
+        b'"\xff"',
+        '"text"'.encode("utf-16"),
+        b"[" * 100_000,
+        b"",
+        b"{",
+        b"9" * 5000,
+    ],
+)
+def test_what_could_not_be_written_again_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  (of many kinds, each says its own)
+        read_json(data)
+
+
+def test_whole_characters_may_be_written_either_way() -> None:
+    assert read_json(b'"\\ud83d\\ude00"') == "\N{GRINNING FACE}"
+    assert read_json('"\N{GRINNING FACE}"'.encode()) == "\N{GRINNING FACE}"
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: json.dumps(text).encode()))
+def test_what_is_let_in_can_be_written_again(data: bytes) -> None:
+    try:
+        value = read_json(data)
+    except ValueError:
+        return
+    assert read_json(json.dumps(value, ensure_ascii=False, allow_nan=False).encode()) == value
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 10**400, -(10**400), "1", True])
+def test_a_number_of_ours_is_finite(number: object) -> None:
+    with pytest.raises(Invalid):
+        from_plain({"applied_at": number, "verified_at": 1.0}, FaultDone)
