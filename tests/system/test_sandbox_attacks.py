@@ -253,7 +253,7 @@ except OSError as e: print(e.strerror)
 async def test_a_deep_tree_is_looked_into_and_removed(
     kit: Kit, user_kit: Kit, tmp_path: Path
 ) -> None:
-    script = DEEP.format(count=6000)
+    script = DEEP.format(count=2500)
     for one in (kit, user_kit):
         enclosure = await one.prepare(limits=attrs.evolve(SMALL, inodes=20_000, disk=99 << 20))
         async with watched(one):
