@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import attrs
 
 from syndicate.domain.fault import Links
 from syndicate.lab.network import batch
+from tests.support.whose import HOSTS
 
 _HERE = Path(__file__).parent
 _REPOSITORY = _HERE.parents[1]
@@ -130,7 +130,7 @@ class Host:
 @contextmanager
 def hosts(count: int) -> Iterator[list[Host]]:
     """So many hosts, each with one address of each version, that reach each other."""
-    prefix = f"syn-n{os.getpid()}"
+    prefix = HOSTS
     hub = f"{prefix}-hub"
     found = [
         Host(f"{prefix}-{number}", f"10.66.0.{number}", f"fd66::{number}")

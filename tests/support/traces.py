@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from twisted.logger import ILogObserver, LogEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from syndicate.lab import network
+from tests.support.whose import Others
 
 #: Everything we start inherits this variable, so that it is known as ours wherever it ends up.
 MARK = "SYNDICATE_TEST_RUN"
@@ -25,6 +24,9 @@ OURS = "syn"
 
 #: Where this run of the tests has its temporary folders; set when it begins.
 place: Path = Path("/nonexistent")
+
+#: Where the kernel shows network namespaces by name.
+NETNS = "/run/netns/"
 
 #: What there is of each kind of thing, by name of the kind.
 Traces = Mapping[str, frozenset[Any]]
@@ -120,12 +122,12 @@ def _described(processes: Iterable[psutil.Process]) -> frozenset[Process]:
 def mounts() -> frozenset[str]:
     """Mount points that a test may have made: in its temporary folders, or with our name."""
     points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    strange = _others_labs()
+    others = Others(place)
     return frozenset(
         p
         for p in points
-        if (p.startswith(f"{place}/") or (f"/{OURS}" in p and "/pytest-" not in p))
-        and not p.removeprefix("/run/netns/").startswith(strange)
+        if p.startswith(f"{place}/")
+        or (f"/{OURS}" in p and "/pytest-" not in p and not others.have(p.removeprefix(NETNS)))
     )
 
 
@@ -133,24 +135,8 @@ def kernel_things() -> frozenset[Path]:
     """Network namespaces, network interfaces and cgroups with our name."""
     places = ["/run/netns", "/sys/class/net", "/sys/fs/cgroup", "/sys/fs/cgroup/*"]
     found = (path for place in places for path in Path("/").glob(f"{place[1:]}/{OURS}*"))
-    strange = _others_labs()
-    return frozenset(
-        path for path in found if not f"{path.name}-".startswith(strange) and not _in_use(path)
-    )
-
-
-def _others_labs() -> tuple[str, ...]:
-    """What the names begin with that belong to labs of others on this machine, other runs of
-    the tests among them; ours are in this run's temporary folders."""
-    if not Path("/sys/class/net").is_dir():
-        return ()
-    try:
-        labs = network.claims()
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(
-        lab.prefix for lab in labs if lab.directory and not lab.directory.is_relative_to(place)
-    )
+    others = Others(place)
+    return frozenset(path for path in found if not others.have(path.name) and not _in_use(path))
 
 
 def _in_use(path: Path) -> bool:
