@@ -141,6 +141,9 @@ class Links:
     delay: tuple[tuple[str, float], ...] = ()
     #: Addresses from which nothing is let in, where the sender's side cannot be told.
     refused: tuple[str, ...] = ()
+    #: Addresses from which nothing must come. Their side lets nothing of the job leave for here;
+    #: what it says to all at once, and what its host itself would answer, is stopped here.
+    unheard: tuple[str, ...] = ()
 
 
 def links(
@@ -168,6 +171,9 @@ def links(
                 addresses[source]
                 for source, target in sorted(blocked)
                 if target == name and source in unreachable
+            ),
+            unheard=tuple(
+                sorted(addresses[source] for source, target in blocked if target == name)
             ),
             **{
                 kind.value: _amounts(kind, name, faults, addresses)

@@ -8,7 +8,9 @@ Not every packet has such a socket. The kernel itself answers a connection that 
 yet, and one that nobody knows. What it would tell a machine that must hear nothing from us is
 dropped, where it is the answer of a port that a job can have had (`Ours.first_port`); what belongs
 to another process of this host never is. Two kinds remain that say nothing of a job: the last word
-of a connection that both sides have closed, and the host's own answer to a ping.
+of a connection that both sides have closed, and the host's own answer to a ping, which does not
+tell who asked. So where one direction is cut, the job that would hear the answer does not get to
+ask; and it is the hearer, too, that drops what is said to all at once.
 
 What is cut off must not be told so. A TCP segment can be dropped at once: its sender does not learn
 of it, nor does it wait longer and longer before it tries again. The sender of a datagram would get
@@ -101,7 +103,7 @@ def table(name: str, ours: Ours) -> str:
     match, ports = ours.match, f"{ours.first_port}-65535"
     sets = "\n".join(
         f"set {which}{version} {{ type ipv{version}_addr; }}"
-        for which in ("blocked", "refused", "shaped")
+        for which in ("blocked", "refused", "unheard", "shaped")
         for version in (4, 6)
     )
     return f"""\
@@ -131,11 +133,12 @@ chain out {{
 type route hook output priority -310; policy accept;
 ip daddr @blocked4 goto withheld
 ip6 daddr @blocked6 goto withheld
+ip daddr @unheard4 icmp type echo-request {match} goto turned
+ip6 daddr @unheard6 icmpv6 type echo-request {match} goto turned
 ip daddr @shaped4 {match} goto shaping
 ip6 daddr @shaped6 {match} goto shaping
 }}
 chain unanswered {{
-{_BROADCAST} {match} counter drop
 socket transparent 0-1 accept
 tcp dport {ports} counter drop
 udp dport {ports} counter drop
@@ -150,6 +153,8 @@ iif lo meta mark {TURNED:#x} counter drop
 tcp flags & (fin | syn | rst | ack) == syn {match} update @served {{ tcp dport }}
 ip saddr @refused4 goto refused
 ip6 saddr @refused6 goto refused
+ip saddr @unheard4 {_BROADCAST} {match} counter drop
+ip6 saddr @unheard6 {_BROADCAST} {match} counter drop
 ip saddr @blocked4 goto unanswered
 ip6 saddr @blocked6 goto unanswered
 }}
@@ -167,6 +172,7 @@ def change(name: str, former: Links, links: Links) -> str:
     lines = [
         *_replace(name, "blocked", links.blocked),
         *_replace(name, "refused", links.refused),
+        *_replace(name, "unheard", links.unheard),
     ]
     if _shape(former) != _shape(links):
         lines.append(f"flush chain inet {name} shaping")
@@ -246,6 +252,7 @@ def normal(links: Links) -> Links:
         usual(links.rate),
         usual(links.delay),
         tuple(str(parse(address)) for address in links.refused),
+        tuple(str(parse(address)) for address in links.unheard),
     )
 
 

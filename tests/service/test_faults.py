@@ -274,7 +274,10 @@ def test_partitions_have_shapes(cluster: Cluster) -> None:
     do(cluster, number, "partition", groups=[["master"], ["slave[0]"]], one_way=True)
     assert cluster.blocked(number, "master") == {"slave[0]"}
     assert cluster.blocked(number, "slave[0]") == set()
+    hearer = cluster.result_of(cluster.part(number, "slave[0]")._guard.follow())
+    assert hearer.links.unheard == (cluster.job(number).machine("master").address,)
     do(cluster, number, "heal")
+    assert hearer.links.unheard == ()
     ring = ["master", "slave[0]", "slave[1]", "slave[2]"]
     do(cluster, number, "partition", shape="ring", groups=[ring])
     assert cluster.blocked(number, "slave[0]") == {"slave[2]"}

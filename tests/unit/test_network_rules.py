@@ -28,7 +28,7 @@ def some_links(draw: st.DrawFn) -> Links:
     """Any links that make sense."""
     some = st.lists(addresses, max_size=4, unique=True).map(tuple)
     pairs = st.lists(st.tuples(addresses, amounts), max_size=3).map(tuple)
-    return Links(draw(some), draw(pairs), draw(pairs), draw(pairs), draw(some))
+    return Links(draw(some), draw(pairs), draw(pairs), draw(pairs), draw(some), draw(some))
 
 
 @given(st.text(min_size=1, max_size=300), st.text(min_size=1, max_size=300))
@@ -62,14 +62,15 @@ def test_a_group_is_named_as_the_packet_filter_looks_for_it(group: str, words: s
 def test_a_change_touches_our_own_table_only(former: Links, links: Links) -> None:
     for line in rules.change("syn_x", former, links).splitlines():
         assert re.match(
-            r"(flush|add) (set|element|chain|rule) inet syn_x (blocked|refused|shap)", line
+            r"(flush|add) (set|element|chain|rule) inet syn_x (blocked|refused|unheard|shap)", line
         )
 
 
 @given(some_links(), some_links())
 def test_a_change_says_the_whole_whatever_was_before(former: Links, links: Links) -> None:
     text = rules.change("syn_x", former, links)
-    for which, wanted in (("blocked", links.blocked), ("refused", links.refused)):
+    for which in ("blocked", "refused", "unheard"):
+        wanted = getattr(links, which)
         added = re.findall(rf"add element inet syn_x {which}[46] {{ (.*) }}", text)
         assert sorted(a for line in added for a in line.split(", ")) == sorted(wanted)
         for version in (4, 6):
@@ -96,7 +97,8 @@ def test_each_time_to_be_held_back_has_a_mark() -> None:
 
 def test_addresses_are_compared_in_their_usual_form() -> None:
     links = Links(blocked=("FD00:0:0::1",), loss=(("fd00::0001", 5.0),), refused=("10.0.0.1",))
-    usual = Links(blocked=(SIX,), loss=((SIX, 5.0),), refused=(ONE,))
+    links = attrs.evolve(links, unheard=("FD00:0:0::1",))
+    usual = Links(blocked=(SIX,), loss=((SIX, 5.0),), refused=(ONE,), unheard=(SIX,))
     assert rules.normal(links) == usual
 
 
