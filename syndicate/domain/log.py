@@ -20,6 +20,13 @@ SAMPLES = 3
 #: Bytes of a frame beside its data.
 HEAD_SIZE = _HEAD.size
 
+#: Longest frame that is one: the largest are of samples, a fourth of it. What claims to be longer
+#: was never written by a volunteer of ours.
+FRAME_CAP = 4 << 20
+
+#: The last moment that a log can tell of, in microseconds: near the end of the year 9999.
+_LAST = 253_402_200_000_000_000
+
 #: Longest line handed out in one piece, in bytes; a longer one comes as several, see `Line`.
 LINE_CAP = 64 << 10
 
@@ -52,18 +59,30 @@ def encode(frame: Frame) -> bytes:
 
 
 class Decoder:
-    """Turns stored bytes, fed in any portions, back into frames."""
+    """Turns stored bytes, fed in any portions, back into frames.
+
+    What is no log any more, by a frame that is longer than there can be, ends there: nothing of it
+    is kept, and nothing that follows is a frame.
+    """
 
     def __init__(self) -> None:
         self._held = bytearray()
+        self._broken = False
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take more bytes; return the frames that are whole now."""
-        self._held += data
         frames: list[Frame] = []
+        if self._broken:
+            return frames
+        self._held += data
         start = 0
         while len(self._held) - start >= HEAD_SIZE:
             at, stream, length = _HEAD.unpack_from(self._held, start)
+            if length > FRAME_CAP:
+                self._broken = True
+                self._held.clear()
+                return frames
+            at = min(at, _LAST)
             end = start + HEAD_SIZE + length
             if len(self._held) < end:
                 break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from zope.interface import implementer
 from syndicate.client.interface import IHandle
 from syndicate.domain.errors import Invalid
 from syndicate.domain.log import SAMPLES
+from syndicate.plain import read_json
 from syndicate.wire.interface import Ask, Part
 
 
@@ -81,14 +81,14 @@ def _new_token() -> str:
 
 def _check_sample(line: bytes) -> None:
     try:
-        sample = json.loads(line)
+        sample = read_json(line)
         good = (
             type(sample["t"]) in (int, float)
             and type(sample["op"]) is str
             and type(sample["ms"]) in (int, float)
             and type(sample["ok"]) is bool
         )
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         good = False
     if not good:
         raise Invalid(

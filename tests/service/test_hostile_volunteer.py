@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.spread import pb
 from twisted.test import iosim
 
+from syndicate.api.faults import samples_as_csv
 from syndicate.credentials.interface import Identity
 from syndicate.domain.errors import (
     Forbidden,
@@ -25,7 +27,10 @@ from syndicate.domain.errors import (
     Unavailable,
 )
 from syndicate.domain.job import JobState
+from syndicate.domain.log import SAMPLES, Decoder, Frame
+from syndicate.domain.log import encode as encode_frame
 from syndicate.domain.volunteer import VolunteerState
+from syndicate.manager.views import timestamp
 from syndicate.plain import to_plain
 from syndicate.wire.interface import Ask, EndReport, Part
 from syndicate.wire.pb.client import ManagerFactory
@@ -538,3 +543,38 @@ def test_a_log_has_no_more_than_its_cap(tmp_path: Path) -> None:
         logs.append(1, 1, "master", number * len(block), block)
     with pytest.raises((TooLarge, Invalid)):
         logs.append(1, 1, "master", 1 << 20, b"x")
+
+
+def test_a_log_that_is_none_ends_where_it_stops_to_be_one() -> None:
+    """Nothing is gathered of a frame that claims to have four gigabytes."""
+    good = encode_frame(Frame(1.5, 1, b"a line\n"))
+    decoder = Decoder()
+    assert [frame.data for frame in decoder.feed(good)] == [b"a line\n"]
+    assert decoder.feed(struct.pack(">QBI", 0, 1, 0xFFFFFFFF)) == []
+    for _ in range(100):
+        assert decoder.feed(good + b"x" * 1000) == []
+    assert not decoder._held
+    late = struct.pack(">QBI", 2**64 - 1, 1, 1) + b"x"
+    (frame,) = Decoder().feed(late)
+    assert timestamp(frame.at)
+
+
+def test_samples_that_are_none_are_left_out(cluster: Cluster) -> None:
+    lines = [
+        b'{"t": 1.5, "op": "put", "ms": 2, "ok": true}',
+        b"[]",
+        b"7",
+        b"{",
+        b'{"t": 1}',
+        b'{"t": NaN, "op": "x", "ms": 1, "ok": true}',
+        b'{"t": 1, "op": "\\ud800", "ms": 1, "ok": true}',
+        b"\xff",
+        b'{"t": 2.5, "op": "get", "ms": 3, "ok": false}',
+        b"x" * (3 << 20),
+    ]
+    stored = encode_frame(Frame(1.0, SAMPLES, b"\n".join(lines[:-1]) + b"\n"))
+    for at in range(0, 3 << 20, 1 << 20):
+        stored += encode_frame(Frame(1.0, SAMPLES, lines[-1][at : at + (1 << 20)]))
+    cluster.logs.append(1, 1, "client[0]", 0, stored)
+    told = b"".join(samples_as_csv(cluster.logs, 1)).decode().splitlines()
+    assert told[1:] == ["1,client[0],1.5,put,2,true", "1,client[0],2.5,get,3,false"]
