@@ -85,7 +85,8 @@ class Calls:
         and all of `FAULTS`.
 
         :param argument: the object in the body of the request; for ``samples`` bytes, for
-            ``events`` the number of the last one seen, for ``show`` the id or key of a fault.
+            ``events`` the number of the last one seen, so for ``faults``, if they are wanted page
+            by page, for ``show`` the id or key of a fault.
         :param token: the same one again, with the same verb, is the same call.
         """
         if self._over:
@@ -161,7 +162,7 @@ class Calls:
             case "job":
                 return await self._handle.job()
             case "faults":
-                return await self._handle.faults()
+                return await self._handle.faults(None if argument is None else _count(argument))
             case "show":
                 return await self._handle.show(_text(argument))
             case "finish":
@@ -223,5 +224,5 @@ def _text(argument: Any) -> str:
 
 def _count(argument: Any) -> int:
     if type(argument) is not int or not 0 <= argument < 1 << 53:
-        raise Invalid(f"Events are asked for after the number of one, not {argument!r}.")
+        raise Invalid(f"They are asked for after the number of one, not {argument!r}.")
     return argument

@@ -26,8 +26,12 @@ class IHandle(Interface):
         :param token: the same one again is the same fault (``Idempotency-Key``).
         """
 
-    def faults() -> Deferred[dict[str, Any]]:
-        """All faults of the attempt: ``{"faults": [...]}``."""
+    def faults(after: int | None = None) -> Deferred[dict[str, Any]]:
+        """All faults of the attempt: ``{"faults": [...], "more": False}``.
+
+        :param after: only those with numbers above this, and of these as many as one message of
+            the wire surely carries; ``more`` tells whether there are others.
+        """
 
     def show(which: str) -> Deferred[dict[str, Any]]:
         """One fault, and what became of it.

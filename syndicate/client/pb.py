@@ -268,7 +268,17 @@ class Client:
     @property
     def faults(self) -> Deferred[list[Fault]]:
         """All faults of the attempt."""
-        return self._call("faults").addCallback(lambda told: [Fault(f) for f in told["faults"]])
+        return Deferred.fromCoroutine(self._all_faults())
+
+    async def _all_faults(self) -> list[Fault]:
+        found: list[Fault] = []
+        more = True
+        while more:
+            # One message cannot carry thousands.
+            told = await self._call("faults", int(found[-1]["id"][1:]) if found else 0)
+            found += map(Fault, told["faults"])
+            more = bool(told["more"] and told["faults"])
+        return found
 
     def fault(self, which: Fault | str) -> Deferred[Fault]:
         """What became of one fault: by its id, such as ``f3``, or by what the error of a call

@@ -32,7 +32,9 @@ ANSWER_CAP = 512 << 10
 
 #: The verbs with something that goes with them, and those with nothing.
 _WITH_ARGUMENT = FAULTS | {"finish", "mark", "samples", "events", "show"}
-_WITHOUT = {"job", "faults"}
+_WITHOUT = {"job"}
+#: The verbs that do with and without.
+_WITH_OR_WITHOUT = {"faults"}
 
 
 class Root(pb.Root):
@@ -48,10 +50,11 @@ class Root(pb.Root):
         return broker.serialize(answer.addCallback(_pack).addErrback(_refuse))
 
     def _answer(self, verb: str, arguments: Any, named: Any) -> Deferred[Any]:
-        count = 2 if verb in _WITH_ARGUMENT else 1
-        if verb not in _WITH_ARGUMENT and verb not in _WITHOUT:
+        if verb not in _WITH_ARGUMENT | _WITHOUT | _WITH_OR_WITHOUT:
             return fail(Invalid(f"A client cannot ask for {verb[:100]!r}."))
-        if not isinstance(arguments, tuple) or len(arguments) != count or named:
+        counts = {1, 2} if verb in _WITH_OR_WITHOUT else {2 if verb in _WITH_ARGUMENT else 1}
+        if not isinstance(arguments, tuple) or len(arguments) not in counts or named:
+            count = " or ".join(map(str, sorted(counts)))
             return fail(Invalid(f"{verb} takes {count} arguments, the last of them a token."))
         *given, token = arguments
         if isinstance(token, bytes):
@@ -66,7 +69,7 @@ class Root(pb.Root):
 
 
 def _read(verb: str, given: object) -> Any:
-    if verb in ("samples", "events"):
+    if verb in ("samples", "events", "faults"):
         return given
     if verb == "show" and isinstance(given, bytes):
         return given.decode("utf-8", "replace")

@@ -105,6 +105,8 @@ class DoorRequest(Request):
         verb = _VERBS.get(self.method, {}).get(self.path)
         if verb == "events":
             return verb, _after(self)
+        if verb == "faults":
+            return verb, _after(self) if self.query else None
         if verb == "samples":
             return verb, bytes(self.body)
         if verb is not None:
@@ -174,14 +176,14 @@ def _read(body: bytearray) -> dict[str, Any]:
 
 
 def _after(request: DoorRequest) -> int:
-    """The number of the last event that whoever asks has seen."""
+    """The number of the last event, or fault, that whoever asks has seen."""
     text = request.getHeader(b"last-event-id") or b"0"
     for pair in request.query.split(b"&"):
         name, _, value = pair.partition(b"=")
         if name == b"after":
             text = value
     if not text.isdigit() or len(text) > 15:
-        raise Invalid(f"Events are asked for after the number of one, not {text[:100]!r}.")
+        raise Invalid(f"They are asked for after the number of one, not {text[:100]!r}.")
     return int(text)
 
 

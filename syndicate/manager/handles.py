@@ -6,7 +6,8 @@ not finished, and staff has not revoked it. A volunteer speaks only for the clie
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -29,6 +30,8 @@ from syndicate.wire.interface import Ask
 EVENTS_WAIT = 20.0
 #: How many of the last events are searched for a mark that is made again.
 LATE = 200
+#: Most bytes of faults or events in one answer, as JSON; the wire carries twice that.
+PAGE = 256 << 10
 #: Longest name of a mark, and longest notes of a result, in characters.
 MARK_LENGTH = 200
 NOTES_LENGTH = 2000
@@ -71,7 +74,7 @@ class Handles:
                 fault = pick(self._ledger.of(job.number), body.get("id"), machine.name, job.attempt)
                 return fault_view(job.number, fault)
             case "faults":
-                return {"faults": self.faults(job)}
+                return self.faults(job, _number(body.get("after")))
             case "finish":
                 return await self._finish(job, machine, body)
             case "mark":
@@ -142,8 +145,7 @@ class Handles:
         return None
 
     async def _new_events(self, number: int, after: object) -> list[dict[str, Any]]:
-        if type(after) is not int or after < 0:
-            raise Invalid(f"after is the number of an event, not {after!r}.")
+        after = _number(after)
         stored = await self._events(number, after)
         if not stored:
             news: Deferred[None] = Deferred()
@@ -159,11 +161,17 @@ class Handles:
             if timer.active():
                 timer.cancel()
             stored = await self._events(number, after)
-        return [event_view(number, n, event) for n, event in enumerate(stored, after + 1)]
+        views = (event_view(number, n, event) for n, event in enumerate(stored, after + 1))
+        return _fitting(views)[0]
 
-    def faults(self, job: Job) -> list[dict[str, Any]]:
-        """All faults of a job, as the API shows them."""
-        return [fault_view(job.number, fault) for fault in self._ledger.of(job.number)]
+    def faults(self, job: Job, after: int = 0) -> dict[str, Any]:
+        """The faults of a job's present attempt with numbers above ``after``, as the API shows
+        them; as many as one message carries, and whether there are more.
+        """
+        of_attempt = (f for f in self._ledger.of(job.number) if f.attempt == job.attempt)
+        views = (fault_view(job.number, fault) for fault in of_attempt if fault.number > after)
+        found, more = _fitting(views)
+        return {"faults": found, "more": more}
 
     def view(self, job: Job, me: str) -> dict[str, Any]:
         """The job as its client sees it."""
@@ -193,6 +201,26 @@ def _machine(machine: Machine, in_force: list[Fault]) -> dict[str, Any]:
         "cut": any(fault.kind in (Kind.DISCONNECT, Kind.PARTITION) for fault in on_it),
         "faults": [f"f{fault.number}" for fault in on_it if fault.kind in ON_LINKS],
     }
+
+
+def _number(after: object) -> int:
+    if type(after) is not int or after < 0:
+        raise Invalid(f"after is the number of the last one that was seen, not {after!r}.")
+    return after
+
+
+def _fitting(views: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
+    """The first of some values that one message of the wire surely carries, one at least; and
+    whether there are more.
+    """
+    found: list[dict[str, Any]] = []
+    size = 0
+    for view in views:
+        size += len(json.dumps(view, default=str))
+        if found and size > PAGE:
+            return found, True
+        found.append(view)
+    return found, False
 
 
 def read_kind(value: object) -> Kind:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from syndicate.domain.errors import Invalid, NotYours
-from syndicate.domain.fault import Kind, partition
+from syndicate.domain.fault import UNDONE_BY, Kind, partition
 from syndicate.domain.job import Job, Machine, canonical_machine
 from syndicate.domain.quantities import parse_size, parse_span
 
@@ -40,7 +40,13 @@ def read_request(job: Job, kind: Kind, arguments: Mapping[str, Any]) -> dict[str
     :raises Invalid: a key or a value is wrong.
     :raises NotYours: it names a machine that is not the job's.
     """
-    known = {"for", *_KEYS.get(kind, ())}
+    known = set(_KEYS.get(kind, ()))
+    if kind in UNDONE_BY:
+        known |= {"for"}
+    elif arguments.get("for") is not None:
+        raise Invalid(f"{kind.value} lasts until the next fault: it takes no 'for'.")
+    else:
+        arguments = {key: value for key, value in arguments.items() if key != "for"}
     if kind is not Kind.PARTITION and kind is not Kind.HEAL:
         known |= _MACHINE
     unknown = sorted(set(arguments) - known)

@@ -40,9 +40,21 @@ class Relay:
         """See `IHandle.fault`."""
         return self._say("fault", {"kind": kind, "arguments": arguments}, token or _new_token())
 
-    def faults(self) -> Deferred[dict[str, Any]]:
+    def faults(self, after: int | None = None) -> Deferred[dict[str, Any]]:
         """See `IHandle.faults`."""
-        return self._say("faults", {})
+        if after is not None:
+            return self._say("faults", {"after": after})
+        return Deferred.fromCoroutine(self._all_faults())
+
+    async def _all_faults(self) -> dict[str, Any]:
+        found: list[Any] = []
+        more = True
+        while more:
+            last = int(found[-1]["id"].removeprefix("f")) if found else 0
+            page = await self._say("faults", {"after": last})
+            found += page["faults"]
+            more = bool(page["more"] and page["faults"])
+        return {"faults": found, "more": False}
 
     def show(self, which: str) -> Deferred[dict[str, Any]]:
         """See `IHandle.show`."""

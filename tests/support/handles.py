@@ -18,6 +18,8 @@ from syndicate.domain.errors import (
 )
 from syndicate.domain.job import canonical_machine
 
+#: Faults in one page.
+PAGE = 100
 #: Names and addresses of the machines of the job.
 MACHINES = {
     "master": "10.0.0.1",
@@ -167,11 +169,14 @@ class ScriptedHandle:
             fault["state"], fault["healed_at"] = "healed", fault["verified_at"]
         return {"healed": [fault["id"] for fault in healed]}
 
-    def faults(self) -> Deferred[dict[str, Any]]:
-        return self._answer("faults")
+    def faults(self, after: int | None = None) -> Deferred[dict[str, Any]]:
+        return self._answer("faults", *(() if after is None else (after,)))
 
-    def _faults(self) -> dict[str, Any]:
-        return {"faults": self.done}
+    def _faults(self, after: int | None = None) -> dict[str, Any]:
+        if after is None:
+            return {"faults": self.done, "more": False}
+        page = [fault for fault in self.done if int(fault["id"][1:]) > after]
+        return {"faults": page[:PAGE], "more": len(page) > PAGE}
 
     def show(self, which: str) -> Deferred[dict[str, Any]]:
         return self._answer("show", which)

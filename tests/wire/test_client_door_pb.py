@@ -136,6 +136,17 @@ async def test_an_answer_that_does_not_fit_is_refused(root: Any, handle: Scripte
 
 @pytest.mark.parametrize("way", ["http", "pb"])
 @ensure
+async def test_thousands_of_faults_are_told_whole(
+    directory: Path, handle: ScriptedHandle, way: str
+) -> None:
+    handle.done = [{"id": f"f{number}", "note": "x" * 1000} for number in range(1, 3001)]
+    client = await WAYS[way].to(directory)
+    assert (await client.faults())["faults"] == handle.done
+    await client.close()
+
+
+@pytest.mark.parametrize("way", ["http", "pb"])
+@ensure
 async def test_an_answer_that_is_no_json_is_a_defect_of_ours(
     directory: Path, handle: ScriptedHandle, logged_errors: LoggedErrors, way: str
 ) -> None:
