@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from syndicate.lab import Lab
@@ -47,53 +47,63 @@ def schedule(
 
 
 def torture(
-    directory: Path, plan: Schedule, words: dict[str, str], deaths: Deaths | None
+    directory: Path,
+    plan: Schedule,
+    words: dict[str, str],
+    enough: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Run one.
 
     :param directory: for the lab.
     :param words: see `Altered`.
-    :param deaths: those still to be died, if any; when there are none, it is over.
+    :param enough: asked again and again once the lab is up; ends the blows before their time.
     """
     disks = Disks(directory)
     daemons = Altered(OnSmallDisks(disks), words)
     lab = Lab(f"t{abs(hash(directory)) % 10**8}", directory, daemons=daemons)
     found = Torture(lab, disks, plan, lambda text: print(text, flush=True), mortal=True, tidy=10.0)
-    if deaths is not None:
-        found.enough = lambda: deaths.left == 0
+    found.enough = enough
     try:
         return found.run()
     finally:
         lab.down()
 
 
-def kill_matrix(directory: Path, steps: Sequence[str], times: int) -> dict[str, Result]:
-    """Let the manager die so many times at each step, under load."""
-    results = {}
+def die(directory: Path, step: str, times: int) -> Result:
+    """Let the manager die so many times at a step, under load."""
     directory.mkdir(parents=True, exist_ok=True)
-    for step in steps:
-        deaths = Deaths(directory / f"deaths-{step}")
-        deaths.file.write_bytes(bytes(times))
-        manners = (Manner.QUIET, Manner.KEEPS)
-        plan = schedule(times * FOR_EACH, 3, pace=0.7, lasts=0.3, manners=manners)
-        words = {"manager": f"{step}={deaths.file}"}
-        results[step] = torture(directory / f"lab-{step}", plan, words, deaths)
-        assert deaths.left == 0, f"not all deaths at {step!r} were died"
-    return results
+    directory.chmod(0o755)
+    deaths = Deaths(directory / f"deaths-{step}")
+    deaths.file.write_bytes(b"")
+    armed: list[bool] = []
+
+    def enough() -> bool:
+        if not armed:  # the lab is up
+            deaths.file.write_bytes(bytes(times))
+            armed.append(True)
+        return deaths.left == 0
+
+    manners = (Manner.QUIET, Manner.KEEPS)
+    plan = schedule(times * FOR_EACH, 3, pace=0.7, lasts=0.3, manners=manners)
+    words = {"manager": f"{step}={deaths.file}"}
+    result = torture(directory / f"lab-{step}", plan, words, enough)
+    assert deaths.left == 0, f"not all deaths at {step!r} were died"
+    return result
 
 
 def main(arguments: Sequence[str]) -> int:
     """``python -m tests.support.tortures [--times N] DIRECTORY [STEP…]``."""
-    parser = argparse.ArgumentParser(description=kill_matrix.__doc__)
+    parser = argparse.ArgumentParser(description=die.__doc__)
     parser.add_argument("--times", type=int, default=30)
     parser.add_argument("directory", type=Path)
     parser.add_argument("steps", nargs="*", default=[each for each in STEPS if each != BY_TURNS])
     words = parser.parse_args(arguments)
     failed = False
-    for step, result in kill_matrix(words.directory.resolve(), words.steps, words.times).items():
-        print(f"== {step}")
+    for step in words.steps:
+        result = die(words.directory.resolve(), step, words.times)
+        print(f"== {words.times} deaths at the step {step}")
         for line in telling.lines(result):
-            print(line)
+            print(line, flush=True)
         failed = failed or bool(result.violations)
     return int(failed)
 

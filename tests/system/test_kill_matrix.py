@@ -23,7 +23,7 @@ from syndicate.torture.schedule import Asking, Manner, Task
 from syndicate.torture.sources import source_of, spec_of
 from tests.support.altered import BY_TURNS, STEPS
 from tests.support.labs import Running, eventually
-from tests.support.tortures import kill_matrix
+from tests.support.tortures import die
 
 pytestmark = [pytest.mark.system, pytest.mark.needs_root]
 
@@ -32,8 +32,7 @@ TIMES = 2 * (len(STEPS) - 1)
 
 @pytest.mark.deadline(480)
 def test_a_manager_that_dies_at_each_step_of_its_work_loses_nothing(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    result = kill_matrix(tmp_path, [BY_TURNS], TIMES)[BY_TURNS]
+    result = die(tmp_path, BY_TURNS, TIMES)
     assert not result.violations, "\n".join(f"{v.text}\n{v.evidence}" for v in result.violations)
     assert result.counts["daemons that ended by themselves"] >= TIMES
     assert result.counts["jobs that passed"] >= 3

@@ -29,7 +29,7 @@ def test_orders_that_go_out_before_the_allocation_is_stored_are_found(tmp_path: 
     tmp_path.chmod(0o755)
     plan = schedule(13.0, 4, kills(MANAGER, 3.0, 6.0, 9.0, 12.0), lasts=1.5)
     words = {"manager": "late-allocations,unwritten-orders"}
-    found = broken(torture(tmp_path / "lab", plan, words, None))
+    found = broken(torture(tmp_path / "lab", plan, words))
     assert Rule.OWN_MACHINE in found, found
 
 
@@ -37,5 +37,5 @@ def test_volunteers_that_do_not_sweep_when_they_start_are_found(tmp_path: Path) 
     tmp_path.chmod(0o755)
     acts = [act for n in (1, 2, 3) for act in kills(f"v{n}", 1.0 + n)]
     plan = schedule(5.0, 3, acts, lasts=2.0)
-    found = broken(torture(tmp_path / "lab", plan, {"volunteer": "no-sweep"}, None))
+    found = broken(torture(tmp_path / "lab", plan, {"volunteer": "no-sweep"}))
     assert any("has of former jobs" in text for text in found.get(Rule.NOTHING_LEFT, [])), found
