@@ -23,8 +23,9 @@ from twisted.internet.task import deferLater
 from syndicate.lab.daemons import IDaemons
 from syndicate.lab.state import Description, Host
 
-#: Seconds that an allocation is late where allocations are late.
-LATE = 1.2
+#: Seconds that an allocation waits to be stored where it never is: orders that go out before it is
+#: are carried out meanwhile.
+LATE = 3.0
 
 
 @attrs.define
@@ -71,23 +72,6 @@ def send_orders_unwritten() -> None:
         return ended
 
     Conductor.happen = happen  # type: ignore[method-assign]
-
-
-def allocate_late() -> None:
-    """Each allocation takes its time until it is stored, so that a kill finds one under way; no
-    safeguard is harmed by that.
-    """
-    from syndicate.store.sqlite import SqliteStore
-
-    commit = SqliteStore.commit
-
-    def late(self: Any, batch: Any, term: int) -> Deferred[int]:
-        if "reserved" not in kinds_in(batch):
-            return commit(self, batch, term)
-        pause: Deferred[None] = deferLater(self._reactor, LATE)
-        return pause.addCallback(lambda _: commit(self, batch, term))
-
-    SqliteStore.commit = late  # type: ignore[method-assign]
 
 
 def sweep_nothing() -> None:
@@ -159,6 +143,22 @@ def crash_after_commit(deaths: Deaths, kind: str, chance: float = 0.4) -> None:
         return commit(self, batch, term).addCallback(stored)
 
     SqliteStore.commit = dying  # type: ignore[method-assign]
+
+
+def crash_before_late_allocation(deaths: Deaths) -> None:
+    """An allocation waits to be stored, and never is."""
+    from syndicate.store.sqlite import SqliteStore
+
+    commit = SqliteStore.commit
+
+    def late(self: Any, batch: Any, term: int) -> Deferred[int]:
+        if "reserved" not in kinds_in(batch) or deaths.left == 0:
+            return commit(self, batch, term)
+        pause: Deferred[None] = deferLater(self._reactor, LATE)
+        pause.addCallback(lambda _: deaths.die())
+        return pause.addCallback(lambda _: commit(self, batch, term))
+
+    SqliteStore.commit = late  # type: ignore[method-assign]
 
 
 def crash_in_commit(deaths: Deaths, chance: float = 0.15) -> None:
@@ -234,9 +234,12 @@ BY_TURNS = "by-turns"
 _EACH = tuple(STEPS.values())
 STEPS[BY_TURNS] = lambda deaths: _EACH[deaths.left % len(_EACH)](deaths)
 
+#: A step that takes its time: not for the kill matrix, but to show what a safeguard is good for.
+LATE_ALLOCATION = "late-allocation"
+STEPS_AND_LATE = {**STEPS, LATE_ALLOCATION: crash_before_late_allocation}
+
 SAFEGUARDS: dict[str, Callable[[], None]] = {
     "unwritten-orders": send_orders_unwritten,
-    "late-allocations": allocate_late,
     "no-sweep": sweep_nothing,
 }
 
@@ -246,7 +249,7 @@ def alter(words: str) -> None:
     for word in words.split(","):
         step, given, file = word.partition("=")
         if given:
-            STEPS[step](Deaths(Path(file)))
+            STEPS_AND_LATE[step](Deaths(Path(file)))
         else:
             SAFEGUARDS[step]()
 

@@ -69,8 +69,11 @@ def torture(
         lab.down()
 
 
-def die(directory: Path, step: str, times: int) -> Result:
-    """Let the manager die so many times at a step, under load."""
+def die(directory: Path, step: str, times: int, *without: str) -> Result:
+    """Let the manager die so many times at a step, under load.
+
+    :param without: safeguards that are taken from it.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o755)
     deaths = Deaths(directory / f"deaths-{step}")
@@ -85,7 +88,7 @@ def die(directory: Path, step: str, times: int) -> Result:
 
     manners = (Manner.QUIET, Manner.KEEPS)
     plan = schedule(times * FOR_EACH, 3, pace=0.7, lasts=0.3, manners=manners)
-    words = {"manager": f"{step}={deaths.file}"}
+    words = {"manager": ",".join((f"{step}={deaths.file}", *without))}
     result = torture(directory / f"lab-{step}", plan, words, enough)
     assert deaths.left == 0, f"not all deaths at {step!r} were died"
     return result
@@ -93,7 +96,7 @@ def die(directory: Path, step: str, times: int) -> Result:
 
 def main(arguments: Sequence[str]) -> int:
     """``python -m tests.support.tortures [--times N] DIRECTORY [STEP…]``."""
-    parser = argparse.ArgumentParser(description=die.__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=30)
     parser.add_argument("directory", type=Path)
     parser.add_argument("steps", nargs="*", default=[each for each in STEPS if each != BY_TURNS])

@@ -8,8 +8,9 @@ import pytest
 
 from syndicate.torture.facts import Rule
 from syndicate.torture.run import Result
-from syndicate.torture.schedule import MANAGER, Act, Deed
-from tests.support.tortures import schedule, torture
+from syndicate.torture.schedule import Act, Deed
+from tests.support.altered import LATE_ALLOCATION
+from tests.support.tortures import die, schedule, torture
 
 pytestmark = [pytest.mark.system, pytest.mark.needs_root, pytest.mark.deadline(300)]
 
@@ -26,10 +27,7 @@ def broken(result: Result) -> dict[Rule, list[str]]:
 
 
 def test_orders_that_go_out_before_the_allocation_is_stored_are_found(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    plan = schedule(13.0, 4, kills(MANAGER, 3.0, 6.0, 9.0, 12.0), lasts=1.5)
-    words = {"manager": "late-allocations,unwritten-orders"}
-    found = broken(torture(tmp_path / "lab", plan, words))
+    found = broken(die(tmp_path, LATE_ALLOCATION, 3, "unwritten-orders"))
     assert Rule.OWN_MACHINE in found, found
 
 
