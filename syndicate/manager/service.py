@@ -319,7 +319,7 @@ class Manager(Service):
             return known, False
         if (refusal := self.uploads.refusal()) is not None:
             raise refusal
-        spec = self._with_clients(spec)
+        spec = self.with_clients(spec)
         self._check(spec)
         await self._gate.check(spec.sha256, spec.size)
         if spec.clients:
@@ -338,7 +338,7 @@ class Manager(Service):
         self._plan_soon()
         return job, new
 
-    def _with_clients(self, spec: JobSpec) -> JobSpec:
+    def with_clients(self, spec: JobSpec) -> JobSpec:
         """The job with the site's own clients, unless it brings its own or says how many."""
         site = self.site
         if spec.client_sha256:

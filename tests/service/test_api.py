@@ -473,6 +473,17 @@ async def test_a_dry_run_queues_nothing(make_door: Make) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_dry_run_counts_the_volunteers_of_clients(make_door: Make) -> None:
+    door = make_door(3)
+    spec = {"name": "x", "sha256": "0" * 64, "size": 1, "machines": 2}
+    clients = {"clients": 2, "client_sha256": "1" * 64, "client_size": 1}
+    for each, enough in ((spec, True), (spec | clients, False)):
+        body = {"submission": "token-dry", "spec": each}
+        code, told = await door.ask("POST", "/v1/jobs?dry_run=1", json=body)
+        assert (code, told["enough"], told["reason"] == "") == (200, enough, enough), told
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_volunteer_writes_only_the_logs_of_its_own_machine(make_door: Make) -> None:
     door = make_door(2, forever)
     await door.submit(machines=2)

@@ -214,7 +214,7 @@ def _dry_run(session: Session, body: Record, output: str | None) -> int:
     else:
         for volunteer in found["matching"]:
             click.echo(volunteer)
-        session.say(visible(found["reason"]))
+        session.say(visible(found["reason"]) or "It could start at once.")
     return exits.PASSED if found["enough"] else exits.TRY_LATER
 
 
