@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 import threading
@@ -14,6 +15,11 @@ import pytest
 from syndicate.cli.verbs import volunteers
 from tests.support.commands import Commands, forget_environment
 from tests.support.fake_manager import FakeManager, at, serving, volunteer
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +63,9 @@ def test_draining_waits_for_the_present_job_if_asked(
 ) -> None:
     monkeypatch.setattr(volunteers, "LOOK", 0.02)
     manager.volunteers = [volunteer("v1", state="busy", job=17)]
-    said = syndicate("volunteers", "drain", "v1").err
-    assert said == "v1 is busy.\nv1 works on job 17 to its end.\n"
+    for verb in ("drain", "quarantine"):
+        said = syndicate("volunteers", verb, "v1").err
+        assert said == "v1 is busy.\nv1 works on job 17 to its end.\n"
 
     def end() -> None:
         time.sleep(0.3)
@@ -137,9 +144,14 @@ def test_the_console_is_found_by_the_api_and_its_key_pinned(
     assert known.read_text() == f"{options['HostKeyAlias']} ssh-ed25519 AAAAC3Nz\n"
     assert known.is_relative_to(tmp_path / ".cache")
     assert stat.S_IMODE(known.parent.stat().st_mode) == 0o700
+    monkeypatch.setattr("sys.stdin", Terminal())
     with pytest.raises(SystemExit):
         syndicate("console", "-l", "vera", "-p", "2222", "-i", "/keys/vera")
     assert started[1][:7] == ["ssh", "-l", "vera", "-p", "2222", "-i", "/keys/vera"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("queue\n"))
+    with pytest.raises(SystemExit):
+        syndicate("console")
+    assert started[2][:4] == ["ssh", "-T", "-l", "ann"]
 
 
 def test_where_there_is_no_console_that_is_said(syndicate: Commands, manager: FakeManager) -> None:

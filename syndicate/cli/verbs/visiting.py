@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -43,7 +44,15 @@ def console(
     key = key or session.settings.console_key
     host = urlsplit(session.settings.url).hostname or ""
     known = _pin(found["fingerprint"], found["host_key"])
-    argv = ["ssh", "-l", user, "-p", str(port or found["port"])]
+    # Without a terminal ssh would say that it makes none.
+    argv = [
+        "ssh",
+        *([] if words or sys.stdin.isatty() else ["-T"]),
+        "-l",
+        user,
+        "-p",
+        str(port or found["port"]),
+    ]
     # The host key came by the API, whose certificate was checked: nobody needs to be asked.
     options = {
         "HostKeyAlias": _ALIAS,

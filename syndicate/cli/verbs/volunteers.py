@@ -116,8 +116,7 @@ def drain(session: Session, name: str, reason: str, wait: bool) -> None:
     while wait and volunteer["state"] in ("busy", "cleaning"):
         time.sleep(LOOK)
         volunteer = _named(session, volunteer["volunteer"])
-    if volunteer["state"] == "busy":
-        session.say(f"{volunteer['volunteer']} works on job {volunteer['job']} to its end.")
+    _say_until(session, volunteer)
 
 
 @click.command(
@@ -130,7 +129,7 @@ def drain(session: Session, name: str, reason: str, wait: bool) -> None:
 @pass_session
 def quarantine(session: Session, name: str, reason: str) -> None:
     """The same for one that is not to be trusted. For operators."""
-    _say(session, name, "quarantine", reason)
+    _say_until(session, _say(session, name, "quarantine", reason))
 
 
 @click.command("resume", cls=Verb, examples=("syndicate volunteers resume v1",))
@@ -141,6 +140,12 @@ def resume(session: Session, name: str) -> None:
     volunteer = _say(session, name, "resume", "")
     if volunteer.get("state") == "unclean":
         session.say(f"{name} gets jobs once it is clean. {volunteer['reason']}")
+
+
+def _say_until(session: Session, volunteer: dict[str, Any]) -> None:
+    """Say what it still works on."""
+    if volunteer.get("state") == "busy":
+        session.say(f"{volunteer['volunteer']} works on job {volunteer['job']} to its end.")
 
 
 def _say(session: Session, name: str, verb: str, reason: str) -> dict[str, Any]:
