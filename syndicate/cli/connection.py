@@ -202,7 +202,7 @@ class Connection:
             except OSError as error:
                 raise Unreachable(
                     f"The authority {self._authority} cannot be read: {error.strerror or error}."
-                    " Check SYNDICATE_AUTHORITY, or authority in the configuration."
+                    " See what names it: syndicate config show"
                 ) from error
         return self._context
 

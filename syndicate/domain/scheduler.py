@@ -160,8 +160,9 @@ class Census:
         again = f" {job.reason}" if job.losses else ""
         if everyone < wanted <= everyone + len(barred := self.barred(resources)):
             names = ", ".join(barred[:5]) + (", …" if len(barred) > 5 else "")
+            are = "fits is" if len(barred) == 1 else "fit are"
             return (
-                f"Waits for {who}{which}; {everyone} can be had, and {len(barred)} that fit are "
+                f"Waits for {who}{which}; {everyone} can be had, and {len(barred)} that {are} "
                 f"drained or quarantined ({names}): an operator must resume some.{again}"
             )
         if everyone < wanted:
@@ -170,6 +171,6 @@ class Census:
                 f"when enough have joined.{again}"
             )
         if free >= wanted and not ahead:
-            return f"Is about to start.{again}"
+            return f"It is about to start.{again}"
         before = f", {ahead} job{'s' if ahead > 1 else ''} before it" if ahead else ""
         return f"Waits for {who}{which}; {free} of {everyone} free{before}.{again}"

@@ -309,6 +309,7 @@ def test_the_cluster_is_shown(syndicate: Commands, manager: FakeManager) -> None
     shown = syndicate("status").out
     assert "cluster     fake (Syndicate 0.1.0)" in shown
     assert manager.url in shown
+    assert "store       memory, 2K; stalled: It is full.\n" in shown
     assert json.loads(syndicate("status", "-o", "json").out)["you"]["user"] == "ann"
     assert json.loads(syndicate("status", "-o", "jsonl").out)["you"]["user"] == "ann"
     assert syndicate("status", "-o", "jsonl").out.count("\n") == 1

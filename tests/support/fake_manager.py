@@ -321,7 +321,12 @@ class _Handler(BaseHTTPRequestHandler):
                 "started_at": at(0),
                 "jobs": {"queued": 1},
                 "volunteers": {"free": len(self.fake.volunteers)},
-                "store": {"kind": "memory"},
+                "store": {
+                    "engine": "memory",
+                    "size": 2048,
+                    "problem": "",
+                    "stalled": "It is full.",
+                },
                 "you": {"user": "ann", "role": "user"},
             },
         )

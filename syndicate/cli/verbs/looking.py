@@ -117,17 +117,28 @@ def _show_cluster(session: Session, output: str) -> None:
         listing = Listing((), tuple(row), "cluster", "")
         show(session, listing, [row], output, single=True)
         return
-    store = ", ".join(f"{key} {value}" for key, value in found["store"].items() if value != "")
     write_facts(
         {
             "cluster": f"{found['cluster']} (Syndicate {found['version']})",
             "manager": f"{session.settings.url}, since {found['started_at']}",
             "volunteers": _counts(found["volunteers"]),
             "jobs": _counts(found["jobs"]),
-            "store": store,
+            "store": _store(found["store"]),
             "you": f"{found['you']['user']} ({found['you']['role']})",
         }
     )
+
+
+def _store(found: dict[str, Any]) -> str:
+    """What there is to say of the store, which on a good day is not much."""
+    about = [str(found["engine"])] if found.get("engine") else []
+    about += [say_size(found["size"])] if "size" in found else []
+    wrong = [f"{key}: {visible(found[key])}" for key in _WRONG if found.get(key)]
+    return "; ".join([", ".join(about), *wrong])
+
+
+#: What the store says when something is not as it should be.
+_WRONG = ("problem", "stalled", "refuses")
 
 
 def _flat(found: dict[str, Any]) -> dict[str, Any]:
@@ -170,15 +181,22 @@ def _describe(job: dict[str, Any]) -> None:
     click.echo()
 
 
+#: "It has failed", but "it was cancelled", and "it is running".
+_BEEN = {
+    **dict.fromkeys(("passed", "failed", "timed out"), "has"),
+    **dict.fromkeys(("cancelled", "lost", "refused"), "was"),
+}
+
+
 @click.command(cls=Verb, examples=("syndicate why 17",))
 @click.argument("job", type=JOB)
 @pass_session
 def why(session: Session, job: str) -> None:
     """Say why a job waits, or ended as it did, and which volunteers it could run on."""
     found = session.job(job)
-    click.echo(
-        f"Job {found['job']} is {found['outcome'] or found['state']}: {visible(found['reason'])}"
-    )
+    stands = found["outcome"] or found["state"]
+    been = _BEEN.get(stands, "is")
+    click.echo(f"Job {found['job']} {been} {stands}: {visible(found['reason'])}")
     if found["state"] != "queued":
         return
     wanted = found["resources"]
