@@ -104,14 +104,14 @@ VOLUNTEERS = Listing(
 AUDIT = Listing(
     columns=(
         Column("AT", lambda entry: entry["at"][:19] + "Z"),
-        Column("WHO", lambda entry: entry["who"] or "(stranger)"),
-        Column("ROLE", lambda entry: entry["role"]),
+        Column("WHO", lambda entry: entry["who"] or "(stranger)", most=20),
+        Column("ROLE", lambda entry: entry["role"], spare=2),
         Column("DID", lambda entry: entry["did"]),
         Column("ON", lambda entry: entry["on"]),
         Column("OUTCOME", lambda entry: entry["outcome"]),
-        Column("FROM", lambda entry: entry["address"]),
+        Column("FROM", lambda entry: entry["address"], spare=3),
         Column("TOKEN", lambda entry: entry["token"], wide=True),
-        Column("", _told, wrap=True),
+        Column("", _told, wrap=True, spare=1),
     ),
     csv=("at", "kind", "who", "role", "token", "address", "did", "on", "outcome"),
     id="at",

@@ -190,21 +190,18 @@ def make_table(columns: Sequence[Column], rows: Iterable[Row], *, fitted: bool) 
 
 
 def _fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Sequence[Column]:
-    """Those columns that leave room for what is said in sentences."""
-    telling = [column for column in columns if column.wrap]
-    if not any(column.text(row) for column in telling for row in rows):
-        return columns
+    """Those columns that have room: what cannot be spared is not cut short for what can."""
+    widths = {}
+    for column in columns:
+        longest = max((len(column.text(row)) for row in rows), default=0)
+        most = (SENTENCE if longest else 0) if column.wrap else column.most
+        width_of_texts = longest if most is None else min(longest, most)
+        widths[column] = max(len(column.title), width_of_texts)
     kept = list(columns)
-
-    def room() -> int:
-        taken = 0
-        for column in kept:
-            if not column.wrap:
-                longest = max(len(column.text(row)) for row in rows)
-                taken += max(len(column.title), min(longest, column.most or longest)) + 2
-        return width - taken
-
-    while room() < SENTENCE and any(column.spare for column in kept):
+    # Two characters are between columns, and none after the last one.
+    while sum(widths[column] + 2 for column in kept) - 2 > width and any(
+        column.spare for column in kept
+    ):
         kept.remove(max(kept, key=lambda column: column.spare))
     return kept
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from syndicate.domain.errors import Invalid, NotFound
+from syndicate.domain.quantities import say_size, say_span
 
 
 class Kind(enum.Enum):
@@ -110,6 +111,21 @@ class Fault:
             FaultState.VERIFIED,
             FaultState.UNKNOWN,
         )
+
+
+def say_kind(kind: str, amount: float | None = None, with_disk: bool | None = None) -> str:
+    """What is done, and how much of it, in a few characters: ``loss 20%``."""
+    if kind == Kind.REVIVE.value and with_disk is not None:
+        return f"{kind}, disk {'kept' if with_disk else 'emptied'}"
+    if not amount:
+        return kind
+    if kind == Kind.LOSS.value:
+        return f"{kind} {amount:g}%"
+    if kind == Kind.RATE.value:
+        return f"{kind} {say_size(amount)}/s"
+    if kind == Kind.DELAY.value:
+        return f"{kind} {amount * 1000:g}ms" if amount < 1 else f"{kind} {say_span(amount)}"
+    return kind
 
 
 def pick(faults: Iterable[Fault], which: object, by: str, attempt: int) -> Fault:

@@ -133,6 +133,7 @@ class _Timeline:
             by=fault.get("by") or "",
             state=fault["state"],
             with_disk=fault.get("with_disk") if fault["kind"] == Kind.REVIVE.value else None,
+            amount=fault.get("amount"),
             requested_at=epoch(fault.get("requested_at")),
             applied_at=epoch(fault.get("applied_at")),
             verified_at=epoch(fault.get("verified_at")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from syndicate.domain.fault import say_kind
 from syndicate.domain.quantities import say_span
 from syndicate.report.figures import Figures
 from syndicate.report.values import FaultReport, MachineReport, Report
@@ -30,6 +31,8 @@ _SEEN: Columns = (
 )
 #: Columns that may be broken into several lines, where a terminal is narrow.
 _BROKEN = frozenset({"RESULT", "MACHINES", "KIND", "DURING"})
+#: Characters that names of machines and kinds have in them without a place to break.
+_WORD = {"MACHINES": 9, "KIND": 10, "DURING": 13}
 _OPERATIONS: Columns = (
     *(("DURING", False), ("OPERATION", False), ("COUNT", True), ("ERRORS", True)),
     *(("P50", True), ("P95", True), ("P99", True), ("SLOWEST", True)),
@@ -96,6 +99,7 @@ class _Printer:
                 title,
                 justify="right" if number else "left",
                 no_wrap=title not in _BROKEN,
+                min_width=_WORD.get(title),
                 overflow="fold",
             )
         for row in rows:
@@ -132,9 +136,7 @@ def _machine(machine: MachineReport) -> Sequence[str]:
 
 
 def _kind(fault: FaultReport) -> str:
-    if fault.with_disk is None:
-        return fault.kind
-    return f"{fault.kind}, disk {'kept' if fault.with_disk else 'emptied'}"
+    return say_kind(fault.kind, fault.amount, fault.with_disk)
 
 
 def _fault(fault: FaultReport, started: float | None) -> Sequence[str]:

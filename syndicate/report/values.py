@@ -52,6 +52,8 @@ class FaultReport:
     state: str
     #: Of ``revive``.
     with_disk: bool | None
+    #: Percent of packets lost, bytes per second, seconds of delay.
+    amount: float | None
     requested_at: float | None
     applied_at: float | None
     verified_at: float | None

@@ -12,6 +12,7 @@ from syndicate.cli.grammar import Verb, Verbs
 from syndicate.cli.output import Column, Listing, chosen, output_option, show
 from syndicate.cli.session import Session, pass_session
 from syndicate.cli.types import JOB, SPAN
+from syndicate.domain.fault import say_kind
 
 _HERE = "syndicate.cli.verbs.fault"
 
@@ -25,22 +26,26 @@ def _since(fault: Mapping[str, Any], key: str) -> str:
     return f"{seconds_since(fault['requested_at'], fault[key]) * 1000:.1f}"
 
 
+def _kind(fault: Mapping[str, Any]) -> str:
+    return say_kind(fault["kind"], fault["amount"], fault["with_disk"])
+
+
 FAULTS = Listing(
     columns=(
         Column("FAULT", lambda fault: fault["id"]),
-        Column("KIND", lambda fault: fault["kind"]),
-        Column("MACHINES", lambda fault: " ".join(fault["machines"]) or "all"),
-        Column("BY", lambda fault: fault["by"]),
+        Column("KIND", _kind),
+        Column("MACHINES", lambda fault: " ".join(fault["machines"]) or "all", wrap=True),
+        Column("BY", lambda fault: fault["by"], spare=1),
         Column("STATE", lambda fault: fault["state"]),
-        Column("REQUESTED", lambda fault: fault["requested_at"][11:-4]),
-        Column("APPLIED ms", lambda fault: _since(fault, "applied_at"), right=True),
-        Column("VERIFIED ms", lambda fault: _since(fault, "verified_at"), right=True),
-        Column("HEALED ms", lambda fault: _since(fault, "healed_at"), right=True),
+        Column("REQUESTED", lambda fault: fault["requested_at"][11:-4], spare=2),
+        Column("APPLIED ms", lambda fault: _since(fault, "applied_at"), right=True, spare=4),
+        Column("VERIFIED ms", lambda fault: _since(fault, "verified_at"), right=True, spare=5),
+        Column("HEALED ms", lambda fault: _since(fault, "healed_at"), right=True, spare=3),
         Column("SEEN", lambda fault: fault["note"], wide=True, wrap=True),
     ),
     csv=(
-        *("id", "kind", "machines", "by", "state", "attempt", "requested_at", "applied_at"),
-        *("verified_at", "healed_at", "uncertainty", "note"),
+        *("id", "kind", "amount", "machines", "by", "state", "attempt", "requested_at"),
+        *("applied_at", "verified_at", "healed_at", "uncertainty", "note"),
     ),
     id="id",
     empty="It has had no faults.",
