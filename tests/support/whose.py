@@ -8,6 +8,8 @@ groups carry the hash of its state directory, which is in the temporary folder o
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import json
 import os
 import re
@@ -16,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from syndicate.lab import network
-from syndicate.sandbox.host import tag_of
 
 #: What the names of the hosts of this run begin with, see `tests.support.hosts`.
 HOSTS = f"syn-n{os.getpid()}"
@@ -77,16 +78,24 @@ class Others:
 
     def _all_folders(self) -> list[Path]:
         if self._folders is None:
-            self._folders = list(_folders(self._place, _DEPTH))
+            self._folders = list(_folders(self._place.resolve(), _DEPTH))
         return self._folders
 
     def _is_our_volunteer(self, name: str, digest: str) -> bool:
-        below = (Path(), Path("state"), Path(name, "state"), Path("state", name, "state"))
+        # Of a lab that was removed there may be no more than what held it.
+        below = ("", "/state", f"/{name}/state", f"/state/{name}/state")
         return any(
-            tag_of(name, folder / more) == f"{name}-{digest}"
-            for folder in self._all_folders()
-            for more in below
+            _digest(f"{folder}{more}") == digest for folder in self._all_folders() for more in below
         )
+
+
+@functools.cache
+def _digest(state: str) -> str:
+    """What a volunteer's tag ends with, see `syndicate.sandbox.host.tag_of`.
+
+    :param state: a path without symbolic links, so that it need not be looked at.
+    """
+    return hashlib.sha256(os.fsencode(state)).hexdigest()[:8]
 
 
 def _claims() -> list[network.Claim]:
