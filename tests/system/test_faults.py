@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import agents
+from tests.support.agents import Hub
 from tests.support.labs import JOBS, Running, eventually, processes_of
 
 pytestmark = [pytest.mark.system, pytest.mark.needs_root, pytest.mark.deadline(120)]
@@ -158,3 +160,37 @@ def test_a_client_in_its_sandbox_hurts_its_own_job_and_passes(lab: Running) -> N
     eventually(lab.all_free)
     tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False)
     assert "syn" not in tables.stdout
+
+
+def test_clients_kill_each_other_and_themselves(lab: Running) -> None:
+    hub = Hub(lab.lab.description.gateway)
+    job = agents.start(lab, hub, 1, 2)
+    uids = lab.lab.host(job.hosts["client[1]"]).uids
+    assert uids is not None
+    users = range(uids[0], uids[1] + 1)
+    try:
+        # Another client: dead with all it started, and back on a disk that is as it was made.
+        assert job.ask("client[1]", "fresh") is True
+        job.ask("client[1]", "children", script="setsid sleep 1000 >/dev/null 2>&1 & echo")
+        killed = job.call("kill", "client[1]")
+        assert (killed["state"], killed["by"]) == ("verified", "client[0]")
+        assert processes_of(users) == []
+        assert job.call("revive", "client[1]", with_disk=False)["state"] == "verified"
+        job.there("client[1]")
+        assert job.ask("client[1]", "fresh") is True
+        # Itself: the call dies with it, the fault does not, and the other one is told.
+        own = hub.begin(job.number, "client[1]", "fault", call="kill", words=["client[1]"], more={})
+        assert hub.end(own) is None
+        by_itself = next(f for f in job.call("faults") if f["by"] == "client[1]")
+        eventually(lambda: job.call("fault", by_itself["id"])["state"] == "verified")
+        assert processes_of(users) == []
+        assert job.call("finish", passed=True)["passed"]
+        ended = lab.wait(job.number)
+        # One that was killed before its Finish counts as finished, and not as passed.
+        assert ended["outcome"] == "failed"
+        assert "client[1]" in ended["reason"]
+    finally:
+        lab.run("cancel", str(job.number), "--yes")
+        lab.wait(job.number)
+        eventually(lab.all_free)
+        hub.close()
