@@ -11,6 +11,9 @@ import click
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
+#: Characters that the first sentence of a verb's help has at the most.
+_SENTENCE = 250
+
 
 class Verb(click.Command):
     """A verb whose help begins with examples.
@@ -33,8 +36,13 @@ def write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> N
     """The section of examples."""
     if examples:
         with formatter.section("Examples"):
+            indent = " " * formatter.current_indent
             for line in examples:
-                formatter.write(" " * formatter.current_indent + line + "\n")
+                command, _, does = line.partition("  ")
+                if does and len(indent + line) > formatter.width:
+                    formatter.write(f"{indent}{command}\n{indent}    {does.strip()}\n")
+                else:
+                    formatter.write(f"{indent}{line}\n")
 
 
 class Verbs(click.Group):
@@ -60,6 +68,18 @@ class Verbs(click.Group):
         """What it looks like in use, then what it does."""
         write_examples(self.examples, formatter)
         super().format_help_text(ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each verb with the whole of its first sentence, on more lines where one is too short."""
+        verbs = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [
+            (name, verb.get_short_help_str(limit=_SENTENCE))
+            for name, verb in verbs
+            if verb is not None and not verb.hidden
+        ]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order in which they were given, which is that of their use."""

@@ -50,10 +50,10 @@ _VERBS = {
     places={verb: f"syndicate.cli.verbs.{place}" for verb, place in _VERBS.items()},
     aliases={"q": "queue"},
     examples=(
-        "syndicate lab up -n 6                       a cluster on this machine",
-        "syndicate submit examples/mapreduce -n 4 -f run a job on it and watch",
-        "syndicate queue                             what waits and runs",
-        "syndicate status 1                          how job 1 stands, or ended",
+        "syndicate lab up -n 6                        a cluster on this machine",
+        "syndicate submit examples/mapreduce -n 4 -f  run a job on it and watch",
+        "syndicate queue                              what waits and runs",
+        "syndicate status 1                           how job 1 stands, or ended",
     ),
     no_args_is_help=True,
 )

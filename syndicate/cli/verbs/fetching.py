@@ -20,6 +20,7 @@ from syndicate.report import folder
 
 @click.command(
     cls=Verb,
+    short_help="Bring everything of a job into a directory.",
     examples=(
         "syndicate fetch 17              into the directory job-17",
         "syndicate fetch latest -d out   into out",

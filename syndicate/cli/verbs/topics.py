@@ -16,6 +16,7 @@ left out, and options of submit and run go before it. `syndicate submit DIR` use
   machines = 3                      # one master, two slaves: master, slave[0], slave[1]
   outputs  = ["result.json", "traces/*.log"]   # kept when the job has ended; see fetch
   linger   = false                  # whether a machine goes on while daemons of make live
+  clients  = 2                      # benchmark clients, which hurt it; 0 for none
 
   [resources]                       # what a volunteer must have to be one of the machines
   cores  = 2
@@ -35,6 +36,9 @@ left out, and options of submit and run go before it. `syndicate submit DIR` use
 
   [env]                             # for make
   GOMAXPROCS = "2"
+
+  [client]                          # its own benchmark client, in place of the site's
+  source = "bench/"
 
 The source has a Makefile at its top, with the targets master and slave. They are run as
 
