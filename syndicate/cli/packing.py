@@ -181,7 +181,10 @@ def _describe(entry: os.DirEntry[str], name: str, problems: list[str]) -> tarfil
     elif stat.S_ISLNK(about.st_mode):
         member.type, member.linkname = tarfile.SYMTYPE, os.readlink(entry.path)
         if _leads_out(name, member.linkname):
-            problems.append(f"{name}: the link leads out of the source, to {member.linkname}")
+            problems.append(
+                f"{name}: the link leads out of the source, to {member.linkname};"
+                f" what is not part of the source can be named in its {IGNORE_FILE}"
+            )
     else:
         problems.append(f"{name}: neither a file, nor a directory, nor a link")
     return member
