@@ -40,15 +40,21 @@ _OPERATIONS: Columns = (
 
 
 def render(
-    report: Report, *, shown: Callable[[str], str], styles: Mapping[str, str], wide: bool = False
+    report: Report,
+    *,
+    shown: Callable[[str], str],
+    styles: Mapping[str, str],
+    wide: bool = False,
+    gap: int = 2,
 ) -> list[RenderableType]:
     """The report, from top to bottom.
 
     :param shown: makes text of jobs harmless to a terminal.
     :param styles: the colours of states and outcomes.
     :param wide: whether notes and marks are shown too.
+    :param gap: characters between columns.
     """
-    printer = _Printer(shown, styles)
+    printer = _Printer(shown, styles, gap)
     found: list[RenderableType] = [printer.head(report), ""]
     found += [printer.table(_MACHINES, map(_machine, report.machines)), ""]
     if report.faults:
@@ -72,10 +78,12 @@ class _Printer:
 
     :param shown: makes text harmless.
     :param styles: the colours of words.
+    :param gap: characters between columns.
     """
 
-    def __init__(self, shown: Callable[[str], str], styles: Mapping[str, str]) -> None:
+    def __init__(self, shown: Callable[[str], str], styles: Mapping[str, str], gap: int) -> None:
         self._shown, self._styles = shown, styles
+        self._padding = (0, gap, 0, 0)
 
     def head(self, report: Report) -> RenderableType:
         from rich.text import Text
@@ -93,7 +101,7 @@ class _Printer:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=self._padding)
         for title, number in columns:
             table.add_column(
                 title,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,9 @@ EVENTS = [
 ]
 
 
-def made(*faults: dict[str, Any], rows: str = "", **changes: Any) -> Report:
+def made(
+    *faults: dict[str, Any], rows: str = "", events: Sequence[dict[str, Any]] = (), **changes: Any
+) -> Report:
     """A report; each row of the samples is ``seconds op ms ok``."""
     lines = ["attempt,machine,t,op,ms,ok"]
     for row in rows.split("\n"):
@@ -114,7 +117,7 @@ def made(*faults: dict[str, Any], rows: str = "", **changes: Any) -> Report:
             t, op, ms, ok = row.split()
             lines.append(f"2,client[0],{START + float(t)},{op},{ms},{ok}")
     data = "\n".join(lines).encode()
-    return build(job(**changes), EVENTS, faults, read_samples([data], 2))
+    return build(job(**changes), [*EVENTS, *events], faults, read_samples([data], 2))
 
 
 ROWS = """
@@ -320,15 +323,38 @@ def test_people_see_verdict_machines_faults_and_figures() -> None:
     assert "client[0] marks: begin" in wide
 
 
+def test_what_proved_a_fault_is_told_when_it_is_over_too() -> None:
+    told = [
+        {"kind": "fault", "attempt": 2, "fault": {"number": number, "state": state, "note": note}}
+        for number, state, note in (
+            (1, "requested", ""),
+            (1, "verified", "no process left"),
+            (1, "healed", "by f2"),
+            (2, "verified", "a process runs"),
+        )
+    ]
+    report = made(
+        fault(1, "kill", 5.0, healed_at=at(9.0), state="healed", note="by f2"),
+        fault(2, "revive", 9.0, note="a process runs"),
+        fault(3, "loss", 9.0, healed_at=at(9.5), state="healed", note="by f4"),
+        events=told,
+    )
+    notes = [found.note for found in report.faults]
+    assert notes == ["no process left; healed by f2", "a process runs", "by f4"]
+
+
 def test_nothing_of_a_report_is_cut_short_where_a_terminal_is_narrow() -> None:
     report = made(
         fault(11, "kill", 5.0, healed_at=at(9.0), state="healed", machines=["slave[10]"]),
         fault(12, "revive", 9.0, with_disk=False, machines=["slave[10]"]),
+        fault(13, "disconnect", 9.5, healed_at=at(9.9), state="healed"),
         rows=ROWS,
     )
-    narrow, broad = (printed(report, width=width) for width in (88, 200))
-    assert sorted(narrow.split()) == sorted(broad.split())
-    assert max(map(len, narrow.splitlines())) <= 88
+    broad = printed(report, width=200)
+    for width, gap in ((88, 2), (80, 1)):
+        narrow = printed(report, width=width, gap=gap)
+        assert sorted(narrow.split()) == sorted(broad.split())
+        assert max(map(len, narrow.splitlines())) <= width
 
 
 def test_people_see_that_a_client_did_not_finish_and_that_nothing_was_measured() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,13 @@ from syndicate.cli.types import JOB
 if TYPE_CHECKING:
     from syndicate.report.samples import Samples
 
+#: Columns of a terminal that leave no room for more than one character between those of a table.
+NARROW = 90
+
 
 @click.command(
     cls=Verb,
+    short_help="Tell what came of a job, of its machines and of its faults.",
     examples=(
         "syndicate report 17              what came of it, of its machines and faults",
         "syndicate report 17 -o wide      what was noted on each fault, and marks, too",
@@ -64,7 +69,9 @@ def report(session: Session, job: str, output: str | None) -> None:
         return
     if found["state"] != "finished":
         session.say(f"Job {number} is still {found['state']}: this is what there is so far.")
-    _print(session, render(made, shown=visible, styles=STYLES, wide=output == "wide"))
+    narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < NARROW
+    gap = 1 if narrow else 2
+    _print(session, render(made, shown=visible, styles=STYLES, wide=output == "wide", gap=gap))
 
 
 FIGURES = Listing(
