@@ -9,9 +9,15 @@ import attrs
 #: What makes the list of explicit targets doubtful: text that can bring in further rules.
 _DOUBTFUL = re.compile(
     r"^\s*(-?include|sinclude|load)\b|\$[({]\s*(eval|call|foreach|file|guile)\b|^\s*define\b"
-    r"|^\s*\.RECIPEPREFIX\b|^\s*\.DEFAULT\b",
+    r"|^\s*\.RECIPEPREFIX\b|^\s*\.DEFAULT\b"
+    # A line that begins with a reference may be a rule once it is expanded.
+    r"|^ *\$[^$]",
     re.MULTILINE,
 )
+#: What stands for several names, or for one that is found when make runs.
+_PATTERN = re.compile(r"[$%*?\[~]")
+#: Bytes of a Makefile that are looked at; of a longer one the rest is not known.
+LONGEST = 1 << 20
 _RULE = re.compile(r"^(?P<targets>[^\t:=#][^:=#]*?)\s*&?::?(?![:=])")
 
 
@@ -27,17 +33,19 @@ class Targets:
 def targets(text: bytes) -> Targets:
     """Read a Makefile's explicit targets.
 
-    Includes, ``eval``, variables or patterns in the place of a target make it uncertain.
+    Includes, ``eval``, variables or patterns in the place of a target make it uncertain, and so
+    does a text as long as one that was cut off.
     """
-    source = text.decode("utf-8", "replace").replace("\r\n", "\n")
+    # As make does, a mark at the beginning that tells the encoding is passed over.
+    source = text.decode("utf-8-sig", "replace").replace("\r\n", "\n")
     source = re.sub(r"\\\n[ \t]*", " ", source)
-    certain = not _DOUBTFUL.search(source)
+    certain = len(text) < LONGEST and not _DOUBTFUL.search(source)
     names: set[str] = set()
     for line in source.split("\n"):
         if found := _RULE.match(line):
             words = found["targets"].split()
             names.update(words)
-            certain = certain and not any("$" in word or "%" in word for word in words)
+            certain = certain and not any(map(_PATTERN.search, words))
     return Targets(frozenset(names), certain)
 
 

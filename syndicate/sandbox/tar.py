@@ -47,6 +47,8 @@ RESERVED = frozenset({"usr", "proc", "sys", "dev", "tmp"})
 MERGED = frozenset({"bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc"})
 #: The names that make looks for, in its order.
 MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
+#: Bytes of the name of one file or directory, as Linux has it.
+LONGEST_PART = 255
 #: How much of the Makefile is kept for those who look into it.
 _MAKEFILE_KEPT = 1 << 20
 
@@ -153,6 +155,11 @@ class _Reading:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if ".." in parts:
             raise Refused(f"The tarball's member {shown(name)} leads out of the source. {HOW}")
+        if any(len(part.encode()) > LONGEST_PART for part in parts):
+            raise Refused(
+                f"The tarball's member {shown(name)} has a part of more than {LONGEST_PART} bytes, "
+                "which no file can be called: rename it."
+            )
         if len(parts) > self._rules["depth"]:
             limit = self._rules["depth"]
             raise Refused(f"The tarball's member {shown(name)} is over {limit} directories deep.")

@@ -20,6 +20,9 @@ BLOCK = 512
 #: A pax header or a GNU long name may be this big.
 LONGEST_HEADER = 1 << 16
 
+#: Seconds from the epoch to either end of what a file system may know.
+_END_OF_TIME = 1e18
+
 FILE, DIRECTORY, SYMLINK, HARD_LINK = "file", "directory", "symbolic link", "hard link"
 _KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"5": DIRECTORY, b"2": SYMLINK, b"1": HARD_LINK}
 _REFUSED_KINDS = {
@@ -95,6 +98,8 @@ def _number(field: bytes) -> int:
     """
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
+    if field[0] == 0xFF:  # a time before 1970
+        return int.from_bytes(field, "big", signed=True)
     return int(field.rstrip(b"\0 ").lstrip(b" ") or b"0", 8)
 
 
@@ -156,9 +161,9 @@ def _member(header: bytes, kind: bytes, special: dict[str, bytes]) -> Member:
         mtime = float(special["mtime"]) if "mtime" in special else _number(header[136:148])
         mode = _number(header[100:108])
     except ValueError:
-        raise Refused(
-            f"The header of the tarball's member {shown(name)} is damaged. {HOW}"
-        ) from None
+        raise _damaged(name) from None
+    if not abs(mtime) < _END_OF_TIME:  # nor is it nan
+        raise _damaged(name)
     if size < 0:
         raise Refused(f"The tarball's member {shown(name)} has a negative size. {HOW}")
     what = _KINDS[kind]
@@ -166,6 +171,10 @@ def _member(header: bytes, kind: bytes, special: dict[str, bytes]) -> Member:
         what = DIRECTORY
     link = _text(special.get("linkpath", header[157:257].split(b"\0")[0]))
     return Member(name, what, size if what == FILE else 0, mode, mtime, link)
+
+
+def _damaged(name: str) -> Refused:
+    return Refused(f"The header of the tarball's member {shown(name)} is damaged. {HOW}")
 
 
 def _text(name: bytes) -> str:

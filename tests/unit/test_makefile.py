@@ -21,6 +21,7 @@ WANTED = ("master", "slave")
         "master \\\n slave: x\n\techo\n",
         "ifdef A\nmaster:\n\techo\nendif\nslave:\n\techo\n",
         "master:\r\n\techo\r\nslave:\r\n\techo\r\n",
+        "\ufeffmaster slave:\n\techo\n",
     ],
 )
 def test_explicit_targets_are_found(text: str) -> None:
@@ -50,6 +51,11 @@ def test_what_is_surely_missing_is_told(text: str, lacking: tuple[str, ...]) -> 
         "%:\n\techo $@\n",
         "$(eval $(call rule,master))\n",
         ".DEFAULT:\n\techo\n",
+        "RULE = master slave: ; echo\n$(RULE)\n",
+        "R = master slave: ; echo\n  ${R}\n",
+        "R = master slave: ; echo\n$R\n",
+        "mast?r [s]lave:\n\techo\n",
+        "#" * (1 << 20),
     ],
 )
 def test_a_doubtful_makefile_is_accepted(text: str) -> None:

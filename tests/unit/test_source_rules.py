@@ -20,6 +20,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from syndicate.domain.makefile import LONGEST
 from syndicate.sandbox.confine.tree import Tree
 from syndicate.sandbox.interface import SourceRules
 from syndicate.sandbox.tar import Facts, Refused, read_source
@@ -120,6 +121,18 @@ def test_the_time_of_a_file_is_kept_unless_it_is_to_come(top: Path) -> None:
     assert (top / "new").stat().st_mtime < 5_000_000_000
 
 
+@pytest.mark.parametrize("form", ["gnu", "pax"])
+def test_what_is_older_than_the_epoch_is_taken(
+    form: str, tmp_path_factory: pytest.TempPathFactory, top: Path
+) -> None:
+    makefile = tmp_path_factory.mktemp("old") / "Makefile"
+    makefile.write_bytes(MAKEFILE)
+    os.utime(makefile, (-1000, -1000))
+    command = ["tar", "cf", "-", f"--format={form}", "-C", str(makefile.parent), "Makefile"]
+    read(subprocess.run(command, check=True, capture_output=True).stdout, top)
+    assert (top / "Makefile").stat().st_mtime == 0
+
+
 def test_rights_are_kept_but_none_that_give_rights(top: Path) -> None:
     read(archive([member("a", mode=0o6755), member("b", mode=0), directory("c", mode=0o1555)]), top)
     modes = {name: stat.S_IMODE((top / name).stat().st_mode) for name in "abc"}
@@ -133,7 +146,7 @@ def test_the_makefile_that_make_would_take_is_the_one_that_is_kept() -> None:
 
 def test_a_huge_makefile_is_kept_in_part() -> None:
     data = archive([member("Makefile", b"#" * (3 << 20))], makefile=False)
-    assert len(read(data).makefile) == 1 << 20
+    assert len(read(data).makefile) == LONGEST
 
 
 def test_directories_that_are_the_machines_too_may_be_in_a_source(top: Path) -> None:
@@ -227,6 +240,14 @@ def test_names_over_the_limit_are_refused() -> None:
     assert "1024" in refusal(archive([symlink("x", "n" * 1100)]))
 
 
+@pytest.mark.parametrize("letter", ["n", "\N{LATIN SMALL LETTER E WITH ACUTE}"])
+def test_names_that_no_file_can_have_are_refused(letter: str, top: Path) -> None:
+    longest = letter * (255 // len(letter.encode()))
+    for name in (f"{longest}{letter}", f"d/{longest}{letter}/x"):
+        assert "255" in refusal(archive([member(name)]))
+    read(archive([member(f"e/{longest}")]), top)
+
+
 def test_directories_over_the_limit_are_refused() -> None:
     assert "deep" in refusal(archive([member("d/" * 41)]))
     read(archive([member("d/" * 39 + "x")]))
@@ -298,6 +319,13 @@ def test_nonsense_sizes_are_refused(size: bytes) -> None:
     record = b"%d size=%s\n" % (len(record), size)
     data = header(b"pax", len(record), b"x") + record.ljust(512, b"\0") + header(b"x", 0)
     refusal(data)
+
+
+@pytest.mark.parametrize("time", [b"nan", b"inf", b"-inf", b"1e999", b"x"])
+def test_times_that_are_none_are_refused_before_any_volunteer_meets_them(time: bytes) -> None:
+    record = b"%d mtime=%s\n" % (len(time) + 10, time)
+    data = header(b"pax", len(record), b"x") + record.ljust(512, b"\0") + header(b"file", 0)
+    assert "'file' is damaged" in refusal(data)
 
 
 def test_a_size_in_the_extended_header_is_the_one_that_counts(top: Path) -> None:
