@@ -114,12 +114,12 @@ class Api:
             raise Invalid("no_wait is true or false.")
         spec = read_spec(body.get("spec"), self._manager.site.usual)
         if flag_of(request, b"dry_run"):
-            spec = self._manager.with_clients(spec)
-            matching = self._manager.matching(spec)
+            spec = self._manager.completed(spec)
+            matching = self._manager.planner.matching(spec)
             return {
                 "matching": matching,
                 "enough": len(matching) >= spec.volunteers,
-                "reason": self._manager.waits(spec),
+                "reason": self._manager.planner.waits(spec),
             }
         job, new = await self._manager.submit(user, token, spec, no_wait=no_wait)
         request.setResponseCode(201 if new else 200)

@@ -104,7 +104,7 @@ class Lookup:
         jobs = [self._manager.book.stored(job.number) or job for job in jobs]
         if not any(job.state is JobState.QUEUED for job in jobs):
             return [job_view(job, None, job.reason, self._logged(job)) for job in jobs]
-        snapshot = self._manager.snapshot()
+        snapshot = self._manager.planner.snapshot()
         census = Census(snapshot)
         places = {job.number: place for place, job in enumerate(snapshot.queue, 1)}
         views = []

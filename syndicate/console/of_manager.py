@@ -175,7 +175,7 @@ class Looking:
     def _reason(self, job: Job) -> str:
         if job.state is not JobState.QUEUED:
             return job.reason
-        snapshot = self._manager.snapshot()
+        snapshot = self._manager.planner.snapshot()
         ahead = sum(other.number < job.number for other in snapshot.queue)
         return Census(snapshot).explain(job, ahead)
 

@@ -6,25 +6,23 @@ people see are thin ways to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from syndicate.audit.interface import IAudit
 from syndicate.blobs.interface import IBlobStore, ILogStore
 from syndicate.credentials.interface import IIssuer, ITokens
-from syndicate.domain.errors import Conflict, Forbidden, InvalidJob, TooMany, WouldWait
-from syndicate.domain.events import HandleRevoked, Placement, Reserved
-from syndicate.domain.job import Job, JobSpec, Limits, Role, machine_name
+from syndicate.domain.errors import Conflict, Forbidden, TooMany, WouldWait
+from syndicate.domain.events import HandleRevoked
+from syndicate.domain.job import Job, JobSpec, Role
 from syndicate.domain.lifecycle import cancel
-from syndicate.domain.quantities import say_size, say_span
-from syndicate.domain.scheduler import AFTER_WALL, Census, Occupied, Reserve, Snapshot, fits, plan
 from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.adoption import Adoption
 from syndicate.manager.aftermath import Aftermath
@@ -35,15 +33,17 @@ from syndicate.manager.carriage import Carriage
 from syndicate.manager.conductor import Conductor
 from syndicate.manager.desk import FaultDesk
 from syndicate.manager.feed import Feed
-from syndicate.manager.fleet import Fleet, Patience
+from syndicate.manager.fleet import Fleet
 from syndicate.manager.handles import Handles, read_kind
-from syndicate.manager.history import History, Keep
+from syndicate.manager.history import History
 from syndicate.manager.hygiene import Hygiene
 from syndicate.manager.journal import Journal
 from syndicate.manager.ledger import Ledger
+from syndicate.manager.planner import Planner
+from syndicate.manager.site import Site, check, with_clients
 from syndicate.manager.source import CLIENT_TARGETS, SourceGate
 from syndicate.manager.trust import Trust
-from syndicate.manager.uploads import Room, Uploads
+from syndicate.manager.uploads import Uploads
 from syndicate.manager.vetting import REASON, Vetting
 from syndicate.sandbox.interface import ISourceInspector
 from syndicate.store.interface import ILeadership, IStore, ITerm
@@ -59,74 +59,6 @@ from syndicate.wire.interface import (
 )
 
 log = Logger()
-
-#: The least that anything can run in; below it the sandbox itself could not be made.
-LEAST = Limits(
-    wall=0.1,
-    cpu=0.1,
-    cores=0.05,
-    memory=4 << 20,
-    pids=8,
-    files=16,
-    output=1,
-    disk=4 << 20,
-    inodes=100,
-    fault_calls=0.1,
-    calls=1.0,
-    samples=1.0,
-    connections=2,
-)
-#: How limits are written for people.
-SAID: Mapping[str, Callable[[Any], str]] = {
-    "wall": say_span,
-    "cpu": say_span,
-    **dict.fromkeys(("cores", "fault_calls", "calls", "samples"), "{:g}".format),
-    "memory": say_size,
-    "output": say_size,
-    "disk": say_size,
-}
-
-
-@attrs.frozen
-class Site:
-    """What the site's operator has decided."""
-
-    cluster: str = "syndicate"
-    patience: Patience = Patience()
-    #: The most that a job may ask for, and what it gets that does not ask.
-    most: Limits = Limits(
-        wall=24 * 3600.0,
-        cpu=2400 * 3600.0,
-        memory=64 << 30,
-        pids=32768,
-        files=65536,
-        output=1 << 30,
-        disk=256 << 30,
-        inodes=16_000_000,
-        fault_calls=1000.0,
-        calls=1000.0,
-        samples=100_000.0,
-        connections=256,
-    )
-    usual: Limits = Limits()
-    most_machines: int = 1000
-    #: The site's own benchmark client: digest and size of its source, and how many a job gets;
-    #: none without a digest.
-    client_sha256: str = ""
-    client_size: int = 0
-    clients_per_job: int = 0
-    #: Whether a job may bring its own.
-    own_clients: bool = True
-    #: Jobs that one user may have waiting.
-    queued_per_user: int = 1000
-    #: How much of the past is held in memory.
-    keep: Keep = Keep()
-    #: What blobs and those who send them may have.
-    room: Room = Room()
-    #: Seconds after their end at which the logs and outputs of jobs in the archive are removed.
-    files_for: float | None = None
-    #: Port, public host key and its fingerprint of the SSH console; empty if there is none.
-    console: tuple[int, str, str] | tuple[()] = ()
 
 
 @attrs.frozen
@@ -181,7 +113,7 @@ class Manager(Service):
     _gate: SourceGate = attrs.field(init=False)
     _vetting: Vetting = attrs.field(init=False)
     carriage: Carriage = attrs.field(init=False)
-    _planning: IDelayedCall | None = attrs.field(init=False, default=None)
+    planner: Planner = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._gate = SourceGate(self.blobs, self._inspector)
@@ -205,16 +137,24 @@ class Manager(Service):
             self.audit,
         )
         self.fleet = Fleet(
-            self._clock, self.site.patience, self._lost, self._plan_soon, self.hygiene
+            self._clock, self.site.patience, self._lost, lambda: self.planner.soon(), self.hygiene
         )
         self._conductor = Conductor(
             self._clock,
             self.book,
             self.fleet,
             self._term.number,
-            self._plan_soon,
+            lambda: self.planner.soon(),
             lambda holding, problem: self.desk.released(holding, problem),
             self._vetting.released,
+        )
+        self.planner = Planner(
+            self._clock,
+            self.book,
+            self.fleet,
+            self.hygiene,
+            lambda: not self._journal.stalled,
+            self._conductor.happen,
         )
         self._adoption = Adoption(self.book, self.fleet, self._conductor, self._term.number)
         self.carriage = Carriage(self.book, self.fleet)
@@ -283,9 +223,8 @@ class Manager(Service):
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        if self._planning is not None and self._planning.active():
-            self._planning.cancel()
         if self._term is not None:
+            self.planner.close()
             self.uploads.close()
             self._aging.close()
             self.history.close()
@@ -319,15 +258,15 @@ class Manager(Service):
             return known, False
         if (refusal := self.uploads.refusal()) is not None:
             raise refusal
-        spec = self.with_clients(spec)
-        self._check(spec)
+        spec = self.completed(spec)
+        check(self.site, spec)
         await self._gate.check(spec.sha256, spec.size)
         if spec.clients:
             await self._gate.check(spec.client_sha256, spec.client_size, CLIENT_TARGETS)
         known = self.book.submitted(user.name, token, spec)
         if known is not None:
             return known, False
-        if no_wait and (reason := self.waits(spec)):
+        if no_wait and (reason := self.planner.waits(spec)):
             raise WouldWait(f"{reason} Submit it without --no-wait to queue it.")
         if self.book.queued_by(user.name) >= (most := self.site.queued_per_user):
             raise TooMany(
@@ -335,63 +274,12 @@ class Manager(Service):
                 "again when some of them have started, or cancel some."
             )
         job, new = await self.book.submit(user.name, token, spec)
-        self._plan_soon()
+        self.planner.soon()
         return job, new
 
-    def with_clients(self, spec: JobSpec) -> JobSpec:
-        """The job with the site's own clients, unless it brings its own or says how many."""
-        site = self.site
-        if spec.client_sha256:
-            if not site.own_clients:
-                raise Forbidden("This site does not let jobs bring their own benchmark client.")
-            return spec
-        if spec.clients > 0 and not site.client_sha256:
-            raise InvalidJob(
-                "This site has no benchmark client; give one with the job, or ask for no clients."
-            )
-        wanted = site.clients_per_job if spec.clients < 0 else spec.clients
-        return attrs.evolve(
-            spec,
-            clients=wanted if site.client_sha256 else 0,
-            client_sha256=site.client_sha256 if wanted else "",
-            client_size=site.client_size if wanted else 0,
-        )
-
-    def _check(self, spec: JobSpec) -> None:
-        most, problems = self.site.most, []
-        if not 0 <= spec.clients <= self.site.most_machines:
-            problems.append(f"clients must be 0 to {self.site.most_machines}, not {spec.clients}")
-        if not 1 <= spec.machines <= self.site.most_machines:
-            problems.append(f"machines must be 1 to {self.site.most_machines}, not {spec.machines}")
-        for field in attrs.fields(Limits):
-            asked, allowed = getattr(spec.limits, field.name), getattr(most, field.name)
-            least, say = getattr(LEAST, field.name), SAID.get(field.name, str)
-            if not least <= asked <= allowed:
-                problems.append(
-                    f"limits.{field.name} must be {say(least)} to {say(allowed)}, not {say(asked)}"
-                )
-        if problems:
-            raise InvalidJob("This job cannot be: " + "; ".join(problems) + ".", problems=problems)
-
-    def waits(self, spec: JobSpec) -> str:
-        """Why a job like this could not start now; empty if it could."""
-        trial = Job(number=1 << 62, spec=spec, user="", submitted_at=0.0)
-        snapshot = self.snapshot()
-        queue = (*snapshot.queue, trial)
-        reserved = plan(attrs.evolve(snapshot, queue=queue), self._clock.seconds())
-        if any(reserve.job == trial.number for reserve in reserved):
-            return ""
-        return Census(snapshot).explain(trial, len(snapshot.queue))
-
-    def matching(self, spec: JobSpec) -> list[str]:
-        """Names of the volunteers, free or not, that could be machines of such a job."""
-        return sorted(
-            member.name
-            for member in self.fleet.members.values()
-            if member.state is not VolunteerState.GONE
-            and not self.hygiene.barred(member.name)
-            and fits(spec.resources, member.facts)
-        )
+    def completed(self, spec: JobSpec) -> JobSpec:
+        """The job with the clients it would get here; see `syndicate.manager.site.with_clients`."""
+        return with_clients(self.site, spec)
 
     async def cancel(self, user: User, number: int) -> Job:
         """Cancel a job of the user's own, or any as staff; answers when that is durable.
@@ -458,25 +346,6 @@ class Manager(Service):
             "refuses": self._journal.stalled or ("" if refusal is None else str(refusal)),
         }
 
-    def snapshot(self) -> Snapshot:
-        """What the scheduler sees now."""
-        now = self._clock.seconds()
-        occupied, barred = [], []
-        for member in self.fleet.members.values():
-            if self.hygiene.barred(member.name):
-                if member.state is not VolunteerState.GONE:
-                    barred.append(member.view())
-            elif member.state is VolunteerState.BUSY and member.holding is not None:
-                job = self.book.jobs.get(member.holding.job)
-                wall = job.spec.limits.wall if job else 0.0
-                since = (job and job.started_at) or now
-                occupied.append(Occupied(member.view(), since + wall + AFTER_WALL))
-            elif member.state is VolunteerState.CLEANING:
-                occupied.append(Occupied(member.view(), now + AFTER_WALL))
-            elif member.state is VolunteerState.FREE and (rest := member.rests_until):
-                occupied.append(Occupied(member.view(), rest))
-        return Snapshot(self.book.queue(), self.fleet.free(), tuple(occupied), tuple(barred))
-
     # For the wire: what volunteers may do.
 
     def welcome(self, hello: Hello, link: IVolunteer) -> Welcome:
@@ -530,36 +399,3 @@ class Manager(Service):
     def _lost(self, holding: Holding, reason: str) -> None:
         self.desk.lost(holding, reason)
         self._conductor.lost(holding, reason)
-
-    # The scheduler's turn.
-
-    def _plan_soon(self) -> None:
-        if self._planning is None or not self._planning.active():
-            self._planning = self._clock.callLater(0, self._plan)
-
-    def _plan(self) -> None:
-        if self._journal.stalled or not (self.book.waiting and self.fleet.any_free):
-            return
-        for reserve in plan(self.snapshot(), self._clock.seconds()):
-            self._reserve(reserve)
-
-    def _reserve(self, reserve: Reserve) -> None:
-        job = self.book.jobs[reserve.job]
-        spec = job.spec
-        seats = [(Role.MASTER, 0), *((Role.SLAVE, n) for n in range(spec.machines - 1))]
-        seats += [(Role.CLIENT, n) for n in range(spec.clients)]
-        placements = tuple(
-            Placement(
-                role,
-                index,
-                volunteer.name,
-                volunteer.facts.address,
-                self.fleet.members[volunteer.name].boot,
-            )
-            for (role, index), volunteer in zip(seats, reserve.volunteers, strict=True)
-        )
-        attempt = job.attempt + 1
-        for placement in placements:
-            name = machine_name(placement.role, placement.index)
-            self.fleet.reserve(placement.volunteer, Holding(job.number, attempt, name))
-        self._conductor.happen(job.number, Reserved(attempt, placements))

@@ -26,7 +26,8 @@ from syndicate.domain.errors import Unauthorized
 from syndicate.domain.job import Limits, Role
 from syndicate.manager.fleet import Patience
 from syndicate.manager.history import Keep
-from syndicate.manager.service import Manager, Site
+from syndicate.manager.service import Manager
+from syndicate.manager.site import Site
 from syndicate.manager.uploads import Room
 from syndicate.plain import field_names
 from syndicate.plugins.console import make_console

@@ -24,7 +24,7 @@ from syndicate.api.site import make_site
 from syndicate.domain.job import JobState
 from syndicate.domain.log import Frame, encode
 from syndicate.manager.history import Keep
-from syndicate.manager.service import Site
+from syndicate.manager.site import Site
 from syndicate.manager.uploads import Room
 from syndicate.plain import to_plain
 from syndicate.sandbox.memory import MemoryRun

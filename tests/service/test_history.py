@@ -13,7 +13,7 @@ from syndicate.domain.errors import Conflict, NotFound, TooMany
 from syndicate.domain.events import FaultChanged
 from syndicate.domain.job import JobSpec, JobState, Outcome
 from syndicate.manager.history import SETTLED, TOKENS, Keep
-from syndicate.manager.service import Site
+from syndicate.manager.site import Site
 from syndicate.sandbox.memory import MemoryRun
 from tests.support.cluster import ANN, BOB, STAFF, Cluster, instead, put
 

@@ -72,13 +72,13 @@ def test_a_job_that_waits_for_drained_volunteers_alone_says_so(make_cluster: Mak
     standing(cluster, "drain", "v1")
     standing(cluster, "quarantine", "v3", "smokes")
     spec = cluster.job(cluster.submit(2)).spec
-    assert cluster.manager.waits(spec) == (
+    assert cluster.manager.planner.waits(spec) == (
         "Waits for 2 volunteers; 1 can be had, and 2 that fit are drained or quarantined "
         "(v1, v3): an operator must resume some."
     )
-    assert cluster.manager.matching(spec) == ["v2"]
+    assert cluster.manager.planner.matching(spec) == ["v2"]
     larger = attrs.evolve(spec, machines=4)
-    assert "starts when enough have joined" in cluster.manager.waits(larger)
+    assert "starts when enough have joined" in cluster.manager.planner.waits(larger)
 
 
 def test_what_operators_said_outlives_manager_and_volunteer(make_cluster: Make) -> None:

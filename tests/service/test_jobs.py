@@ -87,7 +87,7 @@ def test_a_job_that_does_not_fit_waits_and_says_why(make_cluster: Make) -> None:
     cluster = make_cluster(2)
     number = cluster.submit(3)
     assert cluster.job(number).state is JobState.QUEUED
-    assert "the cluster has 2 now" in cluster.manager.waits(cluster.job(number).spec)
+    assert "the cluster has 2 now" in cluster.manager.planner.waits(cluster.job(number).spec)
     cluster.add("v3")
     assert cluster.job(number).outcome is Outcome.PASSED
 
@@ -324,7 +324,7 @@ def test_a_host_that_cannot_prepare_rests_while_another_takes_the_job(make_clust
     members = cluster.manager.fleet.members.values()
     assert sum("No room" in member.reason for member in members) == 1
     # It rests: it is counted, but not as free.
-    assert "1 of 2 free" in cluster.manager.waits(JobSpec("x", "0" * 64, 1, machines=2))
+    assert "1 of 2 free" in cluster.manager.planner.waits(JobSpec("x", "0" * 64, 1, machines=2))
     cluster.wait(REST + 1)
     assert cluster.job(cluster.submit(2)).outcome is Outcome.PASSED
 

@@ -12,7 +12,7 @@ import pytest
 from syndicate.domain.errors import InvalidSource, StorageFull, TooMany
 from syndicate.domain.job import JobState
 from syndicate.manager.history import Keep
-from syndicate.manager.service import Site
+from syndicate.manager.site import Site
 from syndicate.manager.uploads import GRACE, SWEEP, Room
 from syndicate.sandbox.memory import MemoryRun
 from tests.support.cluster import ANN, Cluster, instead, put

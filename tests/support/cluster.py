@@ -27,7 +27,8 @@ from syndicate.domain.errors import Forbidden, InvalidSource, SyndicateError
 from syndicate.domain.job import Job, JobSpec, Limits
 from syndicate.domain.volunteer import Facts
 from syndicate.manager.fleet import Patience
-from syndicate.manager.service import Manager, Site, User
+from syndicate.manager.service import Manager, User
+from syndicate.manager.site import Site
 from syndicate.network.interface import NetworkFacts
 from syndicate.network.memory import MemoryFaults
 from syndicate.sandbox.interface import ISourceInspector, SandboxFacts, SourceFacts
