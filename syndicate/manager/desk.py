@@ -45,6 +45,9 @@ DEADLINE = 30.0
 #: Seconds that a request waits for a machine that is still being started.
 START = 60.0
 
+#: Seconds until it is tried again to prove that a lease is over, of a volunteer that is away.
+AGAIN = 1.0
+
 #: States of a machine whose target was started once.
 STARTED = frozenset({MachineState.RUNNING, MachineState.EXITED, MachineState.KILLED})
 
@@ -430,15 +433,22 @@ class FaultDesk:
     def _due(self, job: Job, fault: Fault) -> None:
         """A lease is over. The volunteer heals by itself; this proves it, and writes it down."""
         self._leases.pop((job.number, fault.number), None)
-        if not self._is_over(job):
-            Deferred.fromCoroutine(self._heal_one(job, "lease", fault)).addErrback(
-                lambda failure: log.warn(
-                    "f{n} of job {job} could not be proved healed: {why}",
-                    n=fault.number,
-                    job=job.number,
-                    why=failure.getErrorMessage(),
-                )
+        if self._is_over(job):
+            return
+        alone = () if fault.kind in ON_LINKS else map(job.machine, fault.machines)
+        if any(self._fleet.get(machine.volunteer).link is None for machine in alone):
+            # It cannot be asked now; it comes back soon, or the attempt is over.
+            again = self._clock.callLater(AGAIN, self._due, job, fault)
+            self._leases[job.number, fault.number] = again
+            return
+        Deferred.fromCoroutine(self._heal_one(job, "lease", fault)).addErrback(
+            lambda failure: log.warn(
+                "f{n} of job {job} could not be proved healed: {why}",
+                n=fault.number,
+                job=job.number,
+                why=failure.getErrorMessage(),
             )
+        )
 
     def released(self, holding: Holding, problem: str) -> None:
         """A machine was given back: what was in force on it is healed; or not, and why."""

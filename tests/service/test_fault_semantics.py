@@ -376,3 +376,23 @@ def test_thousands_of_faults_are_told_in_messages_that_the_wire_carries(cluster:
     while seen < 3000:
         seen = cluster.result_of(handle.events(seen))[-1]["n"]
     cluster.cancel(number)
+
+
+@pytest.mark.parametrize("kind", ["kill", "pause", "disconnect"])
+def test_a_lease_that_ends_while_a_volunteer_is_away_is_written_down_when_it_is_back(
+    cluster: Cluster, kind: str
+) -> None:
+    number = cluster.submit_with_clients(2)
+    do(cluster, number, kind, machine="slave[0]", for_="5s")
+    host = cluster.hosts[cluster.job(number).machine("slave[0]").volunteer]
+    assert host.link is not None
+    host.link.cut()
+    cluster.wait(10)
+    host.start()
+    cluster.wait(5)
+    told = states(cluster, number)
+    assert told[f"f1 {kind}"] == "healed", told
+    assert "unknown" not in told.values(), told
+    assert cluster.job(number).machine("slave[0]").state is MachineState.RUNNING
+    assert cluster.job(number).attempt == 1
+    cluster.cancel(number)
