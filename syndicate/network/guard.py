@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import ParamSpec, TypeVar
 
 import attrs
@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from syndicate.domain.errors import Conflict, Invalid, NotClean, SandboxFailed, Unsupported
 from syndicate.domain.fault import Kind, Links
-from syndicate.network import rules
+from syndicate.network import limits, rules
 from syndicate.network.child import Child
 from syndicate.network.interface import IGuard, NetworkFacts, Proof
 from syndicate.network.judging import Asked
@@ -131,11 +131,16 @@ class NftGuard:
         links = rules.normal(links)
         asked = [Asked.of(links, str(rules.parse(peer)), self._delays) for peer in self._peers]
         wait = max((one.wait for one in asked), default=0.0)
+        before = self._limits(asked)
         tallies = await self._tools.prober.attempt([one.attempt() for one in asked], wait)
         heard = None
         if links.refused or self._refuses:
             heard = await self._tools.prober.hears([one.address for one in asked])
-        judged = [one.judge(tally, heard) for one, tally in zip(asked, tallies, strict=True)]
+        met = limits.since(before, self._limits(asked))
+        judged = [
+            one.judge(tally, heard, met.get(one.address))
+            for one, tally in zip(asked, tallies, strict=True)
+        ]
         proofs = tuple(proof for proof, _ in judged)
         wrong = [f"{proof.address}: {proof.seen}" for proof, good in judged if not good]
         if wrong:
@@ -144,6 +149,15 @@ class NftGuard:
                 proofs=[attrs.asdict(proof) for proof in proofs],
             )
         return proofs
+
+    def _limits(self, asked: list[Asked]) -> Mapping[str, limits.Limit]:
+        """What the kernel tells of its limits on rates, if that is needed for a proof."""
+        if not self._there or not any(one.needs_limit for one in asked):
+            return {}
+        try:
+            return limits.read(self._tools.nft.run(f"list chain inet {self._table} shaping"))
+        except NftError as error:
+            raise SandboxFailed(f"The packet filter does not tell its rules: {error}.") from error
 
     async def _close(self) -> None:
         if self._closed:

@@ -11,6 +11,7 @@ import attrs
 
 from syndicate.domain.fault import Links
 from syndicate.network.interface import Proof
+from syndicate.network.limits import Limit
 from syndicate.network.probe import SHORTEST_WAIT, Attempt
 from syndicate.network.prober import Tally
 from syndicate.network.rules import ALLOWANCE
@@ -97,19 +98,37 @@ class Asked:
             return min(longest + _LATE, _LONGEST_WAIT)
         return SHORTEST_WAIT
 
-    def judge(self, tally: Tally, heard: Collection[str] | None) -> tuple[Proof, bool]:
+    @property
+    def needs_limit(self) -> bool:
+        """Whether a rate is asked for that no trial uses up, so that the kernel must tell of it."""
+        return bool(self.rate) and not self.shows_rate and not self.blocked
+
+    def judge(
+        self, tally: Tally, heard: Collection[str] | None, limit: Limit | None = None
+    ) -> tuple[Proof, bool]:
         """What was seen, and whether it is as asked.
 
         :param heard: addresses from which something was let in; None where that was not tried.
+        :param limit: what the kernel tells of its limit to that address, with the packets that
+            came to it during the trial; None where there is none.
         """
         passes = tally.left > 0 or (not tally.turned and not tally.error)
         good = self._good(tally)
         seen = _describe(tally)
+        if self.needs_limit:
+            good = good and self._limited(tally, limit)
+            seen += _describe_limit(limit, tally)
         if heard is not None:
             let_in = self.address in heard
             good = good and let_in != self.refused
             seen += "; what comes from it is " + ("let in" if let_in else "refused")
         return Proof(self.address, passes, seen), good
+
+    def _limited(self, tally: Tally, limit: Limit | None) -> bool:
+        if limit is None or limit.rate != round(self.rate):
+            return False
+        # Those that are lost by chance are lost before they come to it.
+        return limit.packets >= max(tally.left, 0 if self.loss else 1)
 
     def _good(self, tally: Tally) -> bool:
         if tally.error:
@@ -136,6 +155,14 @@ class Asked:
             return tally.turned == round(expected)
         proven = tally.turned > 0 or expected < _LOSSES / 2
         return proven and abs(tally.turned - expected) <= spread + 1
+
+
+def _describe_limit(limit: Limit | None, tally: Tally) -> str:
+    if limit is None:
+        return "; the kernel has no limit on what goes to it"
+    listed = f"; the kernel lists a limit of {limit.rate} bytes per second"
+    met = f", to which {limit.packets} packets of the job came meanwhile"
+    return listed + met + ("" if tally.turned else ", and which they did not use up")
 
 
 def _describe(tally: Tally) -> str:

@@ -225,7 +225,8 @@ def _shaping(links: Links) -> Iterable[str]:
         if not 1 <= rate < 1 << 40:
             raise Invalid(f"{rate:g} bytes per second is no rate; give at least 1.")
         limit = f"limit rate over {round(rate)} bytes/second burst {ALLOWANCE} bytes"
-        yield f"{_to(address)} {limit} goto turned"
+        # What is counted has come as far as to the limit, see `syndicate.network.limits`.
+        yield f"{_to(address)} counter {limit} goto turned"
     marks = {seconds: mark for mark, seconds in delays(links).items()}
     for address, seconds in links.delay:
         if not 0 <= seconds <= 3600:

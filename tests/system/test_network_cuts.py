@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -377,6 +378,15 @@ def test_what_was_not_put_in_force_is_noticed(scene: Scene) -> None:
     conflict(guard, Links(refused=to_two.blocked))
     conflict(guard, Links(loss=((scene.two.address, 20.0),)))
     conflict(guard, Links(rate=((scene.two.address, 10_000.0),)))
+    for address in (scene.two.address, scene.two.address6):
+        fast = Links(rate=((address, 3e6),))
+        assert "the kernel has no limit" in conflict(guard, fast)
+        proofs = {proof["address"]: proof["seen"] for proof in guard.apply(fast)}
+        # Others of the job may have sent something, too.
+        assert re.search(
+            r"a limit of 3000000 bytes per second, to which [1-9]\d* packets", proofs[address]
+        )
+        conflict(guard, Links(rate=((address, 2e6),)))
     conflict(guard, Links(delay=((scene.two.address, 0.1),)))
 
 

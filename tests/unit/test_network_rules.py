@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from syndicate.domain.errors import Invalid
 from syndicate.domain.fault import Links
-from syndicate.network import netlink, rules
+from syndicate.network import limits, netlink, rules
 from syndicate.network.judging import Asked
+from syndicate.network.limits import Limit
 from syndicate.network.prober import Tally
 
 ONE, TWO, SIX = "10.0.0.1", "10.0.0.2", "fd00::1"
@@ -148,7 +149,6 @@ BLOCKED = Links(blocked=(ONE,))
         (Links(loss=((ONE, 0.1),)), seen(left=1000), True),  # too rare to be shown
         (Links(rate=((ONE, 1000.0),)), seen(left=7, turned=3), True),
         (Links(rate=((ONE, 1000.0),)), seen(left=11), False),
-        (Links(rate=((ONE, 1e9),)), seen(left=1), True),
         (Links(delay=((ONE, 0.1),)), seen(left=1, fastest=100_500), True),
         (Links(delay=((ONE, 0.1),)), seen(left=1, fastest=50), False),
         (Links(delay=((ONE, 0.1),)), seen(left=1, fastest=900_000), False),
@@ -159,6 +159,48 @@ def test_a_proof_is_one_only_if_it_could_have_failed(
     links: Links, tally: Tally, proven: bool
 ) -> None:
     assert good(links, tally) is proven
+
+
+FAST = Links(rate=((ONE, 1e6),))
+
+
+@pytest.mark.parametrize(
+    ("links", "tally", "limit", "proven"),
+    [
+        (FAST, seen(left=1), Limit(1_000_000, 1), True),
+        (FAST, seen(sent=1), Limit(1_000_000, 1), True),  # it waits for its neighbour
+        (FAST, seen(turned=1), Limit(1_000_000, 1), True),  # the job itself has used it up
+        (FAST, seen(left=1), None, False),
+        (FAST, seen(left=1), Limit(999_999, 1), False),
+        (FAST, seen(left=1), Limit(1_000_000, 0), False),
+        (attrs.evolve(FAST, loss=((ONE, 100.0),)), seen(turned=50), Limit(1_000_000, 0), True),
+        (attrs.evolve(FAST, loss=((ONE, 50.0),)), seen(25, 25), Limit(1_000_000, 24), False),
+        (attrs.evolve(FAST, blocked=(ONE,)), seen(turned=1), None, True),
+    ],
+)
+def test_a_rate_that_no_trial_uses_up_is_proven_by_the_kernels_own_listing(
+    links: Links, tally: Tally, limit: Limit | None, proven: bool
+) -> None:
+    proof, is_good = Asked.of(links, ONE).judge(tally, None, limit)
+    assert is_good is proven
+    if proven and limit is not None:
+        assert "the kernel lists a limit of 1000000 bytes per second" in proof.seen
+
+
+@pytest.mark.parametrize(
+    ("told", "rate"),
+    [("300 kbytes", 307_200), ("1 mbytes", 1 << 20), ("1000000000 bytes", 10**9)],
+)
+def test_the_kernels_units_are_read(told: str, rate: int) -> None:
+    listing = (
+        "ip daddr 10.0.0.1 numgen random mod 1000000 < 500000 goto turned\n"
+        f"ip daddr 10.0.0.1 counter packets 3 bytes 84 limit rate over {told}/second burst 10000"
+        " bytes goto turned\n"
+        f"ip6 daddr fd00::1 counter packets 5 bytes 84 limit rate over {told}/second\n"
+    )
+    now = limits.read(listing)
+    assert now == {ONE: Limit(rate, 3), SIX: Limit(rate, 5)}
+    assert limits.since({ONE: Limit(rate, 2)}, now) == {ONE: Limit(rate, 1), SIX: Limit(rate, 5)}
 
 
 def test_what_was_held_back_must_not_be_any_more() -> None:
