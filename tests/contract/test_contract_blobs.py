@@ -20,7 +20,7 @@ from syndicate.blobs.files import GIVEN_UP, FileBlobStore
 from syndicate.blobs.interface import IBlobStore, IBlobWriter
 from syndicate.blobs.memory import MemoryBlobStore
 from syndicate.domain.errors import Conflict, Invalid, NotFound, StorageFull, TooLarge
-from tests.support.tiny_disk import fill, tiny_disk
+from tests.support.tiny_disk import Ext4, fill, tiny_disk
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -405,3 +405,14 @@ async def test_a_disk_that_fills_up_meanwhile_interrupts_and_no_more(disk: Path)
     filler.unlink()
     assert await put(store, data) == len(data)
     assert content(store, data) == data
+
+
+@pytest.mark.needs_root
+@ensure
+async def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> None:
+    data = os.urandom(100_000)
+    with Ext4(tmp_path / "disk", 32 << 20) as disk:
+        store = in_files(disk.place).store
+        await put(store, data)
+        with disk.after_a_power_cut() as after:
+            assert (after / store.path(digest(data)).relative_to(disk.place)).read_bytes() == data

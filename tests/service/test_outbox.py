@@ -13,7 +13,7 @@ from syndicate.domain.errors import SyndicateError, VolunteerLost
 from syndicate.volunteer.outbox import Outbox
 from syndicate.volunteer.post import RETRY, Post
 from syndicate.wire.interface import EndReport, GivenBack, IManager, Part, Released
-from tests.support.tiny_disk import fill, tiny_disk
+from tests.support.tiny_disk import Ext4, fill, tiny_disk
 
 
 def report(job: int = 1, machine: str = "slave[0]", run: int = 1, **values: Any) -> EndReport:
@@ -144,3 +144,16 @@ def test_a_disk_that_was_full_keeps_nothing_of_a_report_that_was_told(tmp_path: 
         assert outbox.reports == (report(),)
         now(outbox.acknowledged(report()))
         assert [path.name for path in (disk / "outbox").iterdir()] == []
+
+
+@pytest.mark.needs_root
+def test_what_is_kept_survives_a_power_cut(tmp_path: Path) -> None:
+    given = GivenBack(Part(1, 1, "slave[0]", 1), Released())
+    with Ext4(tmp_path / "disk", 32 << 20) as disk:
+        outbox = opened(disk.place / "outbox")
+        now(outbox.add(report(7)))
+        now(outbox.give_back(given))
+        outbox.obey(9)
+        with disk.after_a_power_cut() as after:
+            found = opened(after / "outbox")
+    assert (found.reports, found.gave_back, found.term) == ((report(7),), given, 9)

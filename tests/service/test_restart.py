@@ -15,7 +15,7 @@ from syndicate.domain.job import JobState, Outcome
 from syndicate.manager.fleet import Patience
 from syndicate.sandbox.memory import MemoryRun
 from syndicate.store.interface import Batch, IStore
-from syndicate.wire.interface import PROTOCOL, EndReport, Part
+from syndicate.wire.interface import PROTOCOL, EndReport, Part, Welcome
 from tests.support.cluster import Cluster, instead
 
 Make = Callable[..., Cluster]
@@ -275,6 +275,21 @@ def test_a_term_that_was_obeyed_outlives_the_volunteer_and_lower_ones_are_refuse
     assert hello.term == 2
     with pytest.raises(Fenced, match="another manager leads"):
         cluster.manager.welcome(attrs.evolve(hello, term=3), instead(None, name="v1"))
+
+
+def test_a_manager_whose_term_is_over_is_hung_up_on(make_cluster: Make) -> None:
+    cluster = make_cluster(1)
+    cluster.restart_manager()
+    service = cluster.hosts["v1"].service
+    before = service.hello().term
+    dropped: list[bool] = []
+    former: Any = instead(None, drop=lambda: dropped.append(True))
+    service.welcomed(Welcome(PROTOCOL, "syndicate", before - 1, "", 1.0, 3.0), former)
+    assert dropped == [True]
+    assert service.hello().term == before
+    # Who is obeyed is still the other one.
+    number = cluster.submit(1)
+    assert cluster.job(number).machine("master").volunteer == "v1"
 
 
 def test_an_older_volunteer_is_told_to_be_upgraded(make_cluster: Make) -> None:

@@ -53,6 +53,20 @@ class Ext4:
         done = subprocess.run(["fsck.ext4", "-f", "-y", str(self.image)], capture_output=True)
         assert done.returncode < 4, done
 
+    @contextlib.contextmanager
+    def after_a_power_cut(self) -> Iterator[Path]:
+        """The file system as it were if the power were cut at this moment: what the disk holds now
+        is what it holds then.
+        """
+        image, place = self.image.with_suffix(".after.ext4"), self.place.with_suffix(".after")
+        run("cp", "--sparse=always", str(self.image), str(image))
+        place.mkdir()
+        run("mount", "-o", "loop", str(image), str(place))
+        try:
+            yield place
+        finally:
+            run("umount", str(place))
+
     def __enter__(self) -> Ext4:
         self.mount()
         return self

@@ -178,7 +178,8 @@ def test_two_jobs_on_one_volunteer_at_a_time_are_found_in_three_ways() -> None:
     [
         lambda data: data[:-40],
         lambda data: b"",
-        lambda data: data.replace(b"beat", b"beef", 1)[1:],
+        lambda data: data.replace(b"beat", b"beef", 1),
+        lambda data: data.replace(b"beat", b"beef", 1) + b"more\n",
     ],
 )
 def test_a_log_that_is_shorter_or_other_than_before_is_found(
