@@ -49,6 +49,8 @@ class Settings:
     """All that the sources say, the most explicit first."""
 
     layers: tuple[Layer, ...]
+    #: Labs that are up, when there are several to choose from and nothing names a URL.
+    labs: tuple[str, ...] = ()
 
     def find(self, key: str, within: int | None = None) -> tuple[str, str, int] | None:
         """A value, where it is from, and the number of that layer.
@@ -67,6 +69,10 @@ class Settings:
         :raises Unreachable: nobody says.
         """
         found = self.find("url")
+        if found is None and self.labs:
+            raise Unreachable(
+                f"Several labs are up: {', '.join(self.labs)}. Say which: syndicate --lab NAME …"
+            )
         if found is None:
             raise Unreachable(_NO_CLUSTER)
         return found[0].rstrip("/")
@@ -126,9 +132,17 @@ def gather(flags: Mapping[str, str | None], lab: str | None = None) -> Settings:
     layers.append(Layer("environment", environment))
     layers += (_read(path) for path in _files() if path.is_file())
     settings = Settings(tuple(layers))
-    if settings.find("url") is None and (running := _running_lab()):
-        layers.append(running)
-    return Settings(tuple(layers))
+    if settings.find("url") is not None:
+        return settings
+    from syndicate.lab.state import DEFAULT_NAME
+
+    running = _running_labs()
+    chosen = running.get(DEFAULT_NAME)
+    if chosen is None and len(running) == 1:
+        chosen = next(iter(running.values()))
+    if chosen is None:
+        return Settings(tuple(layers), labs=tuple(running))
+    return Settings((*layers, _layer_of(chosen)))
 
 
 def _files() -> Iterator[Path]:
@@ -173,8 +187,8 @@ def _named_lab(name: str) -> Layer:
     return _layer_of(description)
 
 
-def _running_lab() -> Layer | None:
-    """The user's lab that is up: the one of the default name, else the only one."""
+def _running_labs() -> dict[str, Description]:
+    """The user's labs that are up."""
     from syndicate.lab import state
 
     running = {}
@@ -182,14 +196,7 @@ def _running_lab() -> Layer | None:
         description = state.read(state.lab_directory(name))
         if description and description.stage == "up" and description.boot == state.this_boot():
             running[name] = description
-    chosen = running.get(state.DEFAULT_NAME)
-    if chosen is None and len(running) == 1:
-        chosen = next(iter(running.values()))
-    if chosen is None and running:
-        raise Unreachable(
-            f"Several labs are up: {', '.join(running)}. Say which: syndicate --lab NAME …"
-        )
-    return _layer_of(chosen) if chosen else None
+    return running
 
 
 def _layer_of(description: Description) -> Layer:

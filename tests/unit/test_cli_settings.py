@@ -126,9 +126,19 @@ def test_of_several_labs_the_one_of_the_default_name_is_taken() -> None:
     lab("one")
     lab("two")
     with pytest.raises(Unreachable, match="one, two"):
-        gather({})
+        gather({}).url  # noqa: B018
     lab("lab")
     assert gather({}).url == "https://lab"
+
+
+def test_what_needs_no_manager_does_not_mind_several_labs() -> None:
+    lab("one")
+    lab("two")
+    ended = Commands()("lab", "list", "-o", "id")
+    assert (ended.code, ended.out) == (0, "one\ntwo\n")
+    assert Commands()("lab", "list").code == 0
+    ended = Commands()("queue")
+    assert (ended.code, "one, two" in ended.err) == (69, True)
 
 
 def test_verbs_of_labs_take_the_only_one_whatever_its_name() -> None:
