@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import sys
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from syndicate.domain.errors import SyndicateError
 
 if TYPE_CHECKING:
     from rich.live import Live
+    from rich.text import Text
 
 Record = dict[str, Any]
 
@@ -94,19 +96,27 @@ class LiveProgress:
         self._session, self._connection, self._job, self._live = session, connection, job, live
         self._lock = threading.Lock()
         self._pending = ""
-        self._notes: list[str] = []
+        # Its put may interrupt itself, as the handler of a signal does.
+        self._notes: queue.SimpleQueue[Text] = queue.SimpleQueue()
         self._ended = threading.Event()
         self._painter = threading.Thread(target=self._paint_on, daemon=True)
         self._painter.start()
 
     def show(self, event: Record) -> None:
         """Ask how the job stands now, and draw it; what the table does not show is a line."""
+        from rich.text import Text
+
         if event["kind"] in _LIVE_LINES and (line := line_of(event)):
-            with self._lock:
-                self._notes.append(visible(line))
+            self._notes.put(Text(visible(line), style="dim"))
         with contextlib.suppress(SyndicateError):  # the next event will tell
             self._job = self._connection.get(f"/v1/jobs/{self._job['job']}")["job"]
             self._live.update(self.picture())
+
+    def say(self, text: str) -> None:
+        """Say something above the table, where it stays."""
+        from rich.text import Text
+
+        self._notes.put(Text.from_ansi(text.lstrip("\n")))
 
     def picture(self) -> Any:
         """What is drawn."""
@@ -151,11 +161,11 @@ class LiveProgress:
 
         with self._lock:
             lines, end, self._pending = self._pending.rpartition("\n")
-            notes, self._notes = self._notes, []
         if end:
             self._live.console.print(Text.from_ansi(lines), soft_wrap=True)
-        for note in notes:
-            self._live.console.print(Text(note, style="dim"), soft_wrap=True)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._live.console.print(self._notes.get_nowait(), soft_wrap=True)
 
 
 _LIVE_LINES = frozenset({"fault", "client-finished"})
@@ -194,9 +204,11 @@ def _progress(session: Session, connection: Connection, job: Record) -> Iterator
     with Live(console=console, transient=True, redirect_stdout=False) as live:
         progress = LiveProgress(session, connection, job, live)
         live.update(progress.picture())
+        session.speaker = progress.say
         try:
             yield progress
         finally:
+            session.speaker = None
             progress.close()
 
 

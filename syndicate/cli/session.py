@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -28,6 +28,8 @@ class Session:
     ) -> None:
         self._flags, self._color = flags, color
         self.lab = lab
+        #: Says things in the place of standard error, while that shows what is drawn anew.
+        self.speaker: Callable[[str], None] | None = None
 
     @functools.cached_property
     def settings(self) -> settings.Settings:
@@ -47,7 +49,10 @@ class Session:
 
     def say(self, text: str) -> None:
         """Talk to the user: on standard error, where it is in nobody's way."""
-        click.echo(text, err=True, color=self.colored(sys.stderr))
+        if self.speaker is not None:
+            self.speaker(text)
+        else:
+            click.echo(text, err=True, color=self.colored(sys.stderr))
 
     def colored(self, stream: Any) -> bool:
         """Whether what goes to a stream may have colours."""

@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tarfile
 import termios
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -479,6 +480,19 @@ def test_ctrl_c_leaves_a_followed_job_alone(
     assert manager.jobs[1]["state"] == "queued"
 
 
+def test_ctrl_c_leaves_a_job_alone_whose_output_is_followed(
+    syndicate: Commands, manager: FakeManager
+) -> None:
+    manager.jobs[1] = job(1, state="running")
+    with spawn("logs", "1", "-f") as process:
+        until_seen(manager, "/logs")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=8)
+    assert process.returncode == 130
+    assert "Job 1 goes on. End it: syndicate cancel 1" in said
+    assert manager.jobs[1]["state"] == "running"
+
+
 def test_ctrl_c_twice_cancels_a_job_that_is_run(
     syndicate: Commands, manager: FakeManager, source: Path
 ) -> None:
@@ -498,7 +512,10 @@ def test_ctrl_c_twice_cancels_a_job_that_is_run(
 
 
 def on_terminal(
-    *words: str, variables: dict[str, str] | None = None, columns: int = 100
+    *words: str,
+    variables: dict[str, str] | None = None,
+    columns: int = 100,
+    meanwhile: Callable[[subprocess.Popen[bytes]], None] | None = None,
 ) -> tuple[int, str]:
     """Run a command with a terminal for all it says; gives its exit code and what was shown."""
     ours, its = pty.openpty()
@@ -507,12 +524,51 @@ def on_terminal(
     argv = [sys.executable, "-m", "syndicate.cli", *words]
     with subprocess.Popen(argv, stdin=its, stdout=its, stderr=its, env=environment) as process:
         os.close(its)
+        if meanwhile is not None:
+            threading.Thread(target=meanwhile, args=(process,)).start()
         shown = b""
         with contextlib.suppress(OSError):  # what Linux says when the other end is closed
             while data := os.read(ours, 4096):
                 shown += data
     os.close(ours)
     return process.returncode, shown.decode()
+
+
+def left(text: str) -> list[str]:
+    """The lines that stay on a terminal, of what went there."""
+    lines, row = [""], 0
+    for piece in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", text):
+        if piece == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif piece.endswith("A") and piece.startswith("\x1b"):
+            row -= int(piece[2:-1] or 1)
+        elif piece == "\x1b[2K":
+            lines[row] = ""
+        elif not piece.startswith(("\x1b", "\r")):
+            lines[row] += piece
+    return lines
+
+
+def test_what_is_said_at_ctrl_c_stays_above_the_table(manager: FakeManager, source: Path) -> None:
+    names = ("master", "slave[0]", "slave[1]", "slave[2]")
+    manager.on_submit = lambda record: record.update(
+        machines=[machine(name, state="running") for name in names]
+    )
+
+    def press(process: subprocess.Popen[bytes]) -> None:
+        until_seen(manager, "/logs")
+        time.sleep(0.3)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+
+    code, shown = on_terminal("run", str(source), meanwhile=press)
+    assert code == 5
+    lines = left(shown)
+    assert "Press Ctrl-C again to cancel job 1." in lines
+    assert "Cancelling job 1." in lines
+    assert not [line for line in lines if line.startswith("MACHINE")]
 
 
 def plain(text: str) -> str:

@@ -64,6 +64,9 @@ def logs(
             if follow:
                 sys.stdout.flush()
     except KeyboardInterrupt:
+        if follow:
+            number = found["job"]
+            session.say(f"\nJob {number} goes on. End it: syndicate cancel {number}")
         return exits.INTERRUPTED
     finally:
         printer.close()
