@@ -87,8 +87,7 @@ def tables(lab: Running, host: str) -> list[str]:
 
 
 def faults(lab: Running, number: int) -> list[dict[str, Any]]:
-    listed = lab.run("fault", "list", str(number), "-o", "json").json()
-    return list(listed["faults"] if isinstance(listed, dict) else listed)
+    return list(lab.get(f"/v1/jobs/{number}/faults")["faults"])
 
 
 def all_reach_all(job: AgentJob) -> bool:
