@@ -306,12 +306,7 @@ class Lab:
         :raises Conflict: it runs.
         """
         with self._lock():
-            description = self.description
-            host = description.hosts[self.host(name).name]
-            if runs(host):
-                raise Conflict(f"The daemon of {host.name} runs already.")
-            self._crew.start([host])
-            state.write(self.directory, description)
+            description, host = self._begin(name)
             self._crew.await_ready(description, [host], wait)
 
     def launch(self, name: str) -> None:
@@ -320,12 +315,16 @@ class Lab:
         :raises Conflict: it runs.
         """
         with self._lock():
-            description = self.description
-            host = description.hosts[self.host(name).name]
-            if runs(host):
-                raise Conflict(f"The daemon of {host.name} runs already.")
-            self._crew.start([host])
-            state.write(self.directory, description)
+            self._begin(name)
+
+    def _begin(self, name: str) -> tuple[Description, Host]:
+        description = self.description
+        host = description.hosts[self.host(name).name]
+        if runs(host):
+            raise Conflict(f"The daemon of {host.name} runs already.")
+        self._crew.start([host])
+        state.write(self.directory, description)
+        return description, host
 
     def reboot(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Kill all that runs on a host and make it anew, as it is after a restart of a machine:

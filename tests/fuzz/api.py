@@ -9,7 +9,6 @@ afterwards.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import json
@@ -31,13 +30,13 @@ from hypothesis.errors import FlakyFailure
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
-from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
 from syndicate.api.access import Access
 from syndicate.api.app import Api
 from syndicate.api.site import make_site
 from syndicate.sandbox.memory import MemoryRun
+from tests.fuzz.options import begin
 from tests.fuzz.pb import watched
 from tests.support.cluster import Cluster, put
 
@@ -373,12 +372,7 @@ class _Said:
 
 def main() -> int:
     """Fuzz until the time is over; the exit code tells whether anything was found."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", action="store_true", help="add to the corpus what is new")
-    options = parser.parse_args()
-    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+    options = begin(__doc__)
     until = time.monotonic() + 60 * options.minutes
     outcomes: Counter[str] = Counter()
     seen: dict[str, Asked] = {}

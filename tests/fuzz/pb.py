@@ -9,7 +9,6 @@ answer others any more.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import ILogObserver, globalLogBeginner, globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -41,6 +40,7 @@ from syndicate.wire.pb.client import ManagerFactory, Orders
 from syndicate.wire.pb.server import DoorFactory
 from syndicate.wire.pb.values import pack
 from tests.fuzz import grammar
+from tests.fuzz.options import begin
 from tests.support.banana import GREETING, call, encoded
 from tests.support.cluster import Cluster
 from tests.support.handles import ScriptedHandle
@@ -312,12 +312,7 @@ def load() -> list[tuple[str, bytes]]:
 
 def main() -> int:
     """Fuzz until the time is over; the exit code tells whether anything was found."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", action="store_true", help="add to the corpus what is new")
-    options = parser.parse_args()
-    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+    options = begin(__doc__)
     until = time.monotonic() + 60 * options.minutes
     counts: Counter[str] = Counter()
     seen: set[frozenset[str]] = set()

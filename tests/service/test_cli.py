@@ -18,13 +18,13 @@ import tarfile
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.commands import Commands, forget_environment
+from tests.support.commands import Commands
 from tests.support.fake_manager import FakeManager, at, finished, job, machine, serving, volunteer
 
 MAKEFILE = "master:\n\ttrue\nslave:\n\ttrue\n"
@@ -37,29 +37,9 @@ PASSED = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeManager]:
-    with serving(tmp_path_factory.mktemp("manager")) as manager:
-        yield manager
-
-
 @pytest.fixture
-def manager(
-    server: FakeManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FakeManager]:
-    """A manager with nothing in it, that the environment names."""
-    forget_environment(monkeypatch, tmp_path)
-    monkeypatch.setenv("SYNDICATE_URL", server.url)
-    monkeypatch.setenv("SYNDICATE_TOKEN", server.secret)
-    monkeypatch.setenv("SYNDICATE_AUTHORITY", str(server.authority))
-    server.forget()
-    yield server
-    server.forget()
-
-
-@pytest.fixture
-def syndicate(manager: FakeManager) -> Commands:
-    return Commands()
+def manager(fake_manager: FakeManager) -> FakeManager:
+    return fake_manager
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ import json
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from syndicate.cli.verbs import volunteers
-from tests.support.commands import Commands, forget_environment
-from tests.support.fake_manager import FakeManager, at, serving, volunteer
+from tests.support.commands import Commands
+from tests.support.fake_manager import FakeManager, at, volunteer
 
 
 class Terminal(io.StringIO):
@@ -22,29 +21,9 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeManager]:
-    with serving(tmp_path_factory.mktemp("manager")) as manager:
-        yield manager
-
-
 @pytest.fixture
-def manager(
-    server: FakeManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FakeManager]:
-    forget_environment(monkeypatch, tmp_path)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("SYNDICATE_URL", server.url)
-    monkeypatch.setenv("SYNDICATE_TOKEN", server.secret)
-    monkeypatch.setenv("SYNDICATE_AUTHORITY", str(server.authority))
-    server.forget()
-    yield server
-    server.forget()
-
-
-@pytest.fixture
-def syndicate(manager: FakeManager) -> Commands:
-    return Commands()
+def manager(fake_manager: FakeManager) -> FakeManager:
+    return fake_manager
 
 
 def test_volunteers_are_drained_quarantined_and_resumed(

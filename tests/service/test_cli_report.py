@@ -7,34 +7,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.commands import Commands, forget_environment
-from tests.support.fake_manager import START, FakeManager, at, finished, job, machine, serving
+from tests.support.commands import Commands
+from tests.support.fake_manager import START, FakeManager, at, finished, job, machine
 
 BEGAN = START.timestamp()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeManager]:
-    with serving(tmp_path_factory.mktemp("manager")) as manager:
-        yield manager
-
-
-@pytest.fixture
-def manager(
-    server: FakeManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FakeManager]:
+@pytest.fixture(autouse=True)
+def manager(fake_manager: FakeManager) -> FakeManager:
     """A manager with one job that had a fault, that the environment names."""
-    forget_environment(monkeypatch, tmp_path)
-    monkeypatch.setenv("SYNDICATE_URL", server.url)
-    monkeypatch.setenv("SYNDICATE_TOKEN", server.secret)
-    monkeypatch.setenv("SYNDICATE_AUTHORITY", str(server.authority))
-    server.forget()
+    server = fake_manager
     said = {"passed": True, "score": 97.5, "notes": "fine"}
     machines = [
         machine("master", state="killed"),
@@ -53,8 +40,7 @@ def manager(
         f"2,client[0],{BEGAN + 2.6},put,20,true",
         "2,client[0],cut off",
     ]
-    yield server
-    server.forget()
+    return server
 
 
 def fault(number: int, kind: str, applied: float, healed: float | None) -> dict[str, Any]:
@@ -73,11 +59,6 @@ def fault(number: int, kind: str, applied: float, healed: float | None) -> dict[
         "healed_at": None if healed is None else at(healed),
         "note": "no process left",
     }
-
-
-@pytest.fixture
-def syndicate(manager: FakeManager) -> Commands:
-    return Commands()
 
 
 def test_a_report_has_every_form_for_programs(syndicate: Commands) -> None:

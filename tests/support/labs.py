@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import attrs
 
 from syndicate.cli.connection import Connection
 from syndicate.lab import Lab
-from tests.support.traces import KEEPERS, kernel_things
+from tests.support.traces import keeping, kernel_things
 
 JOBS = Path(__file__).parent.parent / "system" / "jobs"
 COMMAND = Path(sys.executable).parent / "syndicate"
@@ -114,6 +114,11 @@ class Running:
         return all(v["state"] == "free" for v in self.volunteers().values())
 
 
+def keeping_daemons(lab: Lab) -> AbstractContextManager[None]:
+    """Let a lab's daemons stay until the block is left."""
+    return keeping(lambda: [host.pid for host in lab.hosts.values() if host.pid])
+
+
 @contextmanager
 def up(
     directory: Path, volunteers: int, manager_on: str | None = None, **options: Any
@@ -125,15 +130,11 @@ def up(
     lab = Lab(f"test{directory.name[-1]}", directory / "state", **options)
     lab.up(volunteers, manager_on=manager_on)
 
-    def daemons() -> list[int]:
-        return [host.pid for host in lab.hosts.values() if host.pid]
-
-    KEEPERS.append(daemons)
-    _settle()
     try:
-        yield Running(lab, directory)
+        with keeping_daemons(lab):
+            _settle()
+            yield Running(lab, directory)
     finally:
-        KEEPERS.remove(daemons)
         lab.down()
 
 

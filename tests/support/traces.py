@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,16 @@ def look(deeper: bool) -> Traces:
 #: Each gives the numbers of processes that a fixture of more than one test keeps running, and
 #: ends; they and their descendants are nobody's leftovers meanwhile.
 KEEPERS: list[Callable[[], Iterable[int]]] = []
+
+
+@contextlib.contextmanager
+def keeping(pids: Callable[[], Iterable[int]]) -> Iterator[None]:
+    """Let processes stay until the block is left; see `KEEPERS`."""
+    KEEPERS.append(pids)
+    try:
+        yield
+    finally:
+        KEEPERS.remove(pids)
 
 
 def left_behind(before: Traces) -> Traces:

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from syndicate.lab import Lab
-from tests.support.labs import Running, eventually
+from tests.support.labs import Running, eventually, keeping_daemons
 from tests.support.manager_daemon import manage
 from tests.support.tiny_disk import fill, tiny_disk
-from tests.support.traces import KEEPERS
 
 pytestmark = [pytest.mark.system, pytest.mark.needs_root, pytest.mark.deadline(180)]
 
@@ -37,17 +36,13 @@ def cramped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         lab = Lab("storelab", directory / "state")
         lab.up(2)
 
-        def daemons() -> list[int]:
-            return [host.pid for host in lab.hosts.values() if host.pid]
-
-        KEEPERS.append(daemons)
         try:
-            _move_state(lab, disk / "state")
-            running = Running(lab, directory)
-            eventually(lambda: len(running.volunteers()) == 2 and running.all_free())
-            yield running
+            with keeping_daemons(lab):
+                _move_state(lab, disk / "state")
+                running = Running(lab, directory)
+                eventually(lambda: len(running.volunteers()) == 2 and running.all_free())
+                yield running
         finally:
-            KEEPERS.remove(daemons)
             lab.down()
 
 

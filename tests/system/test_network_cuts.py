@@ -16,7 +16,7 @@ import pytest
 
 from syndicate.domain.fault import Links
 from tests.support.hosts import Failed, Guard, Host, Told, hosts
-from tests.support.traces import KEEPERS
+from tests.support.traces import keeping
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.deadline(60)]
 
@@ -68,11 +68,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             started.append(told)
             return told
 
-        def numbers() -> list[int]:
-            return [told.pid for told in started]
-
-        KEEPERS.append(numbers)
-        stack.callback(KEEPERS.remove, numbers)
+        stack.enter_context(keeping(lambda: [told.pid for told in started]))
         guards = tuple(started_too(host.daemon(state, host.namespace)) for host in (one, two))
         everyone = [h.address for h in (one, two, third)] + [h.address6 for h in (one, two, third)]
         for host, guard in zip((one, two), guards, strict=True):

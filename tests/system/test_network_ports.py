@@ -13,7 +13,7 @@ import pytest
 
 from syndicate.domain.fault import Links
 from tests.support.hosts import Guard, Host, Told, hosts
-from tests.support.traces import KEEPERS
+from tests.support.traces import keeping
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.deadline(60)]
 
@@ -55,11 +55,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             started.append(told)
             return told
 
-        def numbers() -> list[int]:
-            return [told.pid for told in started]
-
-        KEEPERS.append(numbers)
-        stack.callback(KEEPERS.remove, numbers)
+        stack.enter_context(keeping(lambda: [told.pid for told in started]))
         guard = started_too(one.daemon(state, one.namespace))
         stack.callback(guard.do, "close")
         job = started_too(one.talker(guard.group))
