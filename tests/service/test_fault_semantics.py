@@ -396,3 +396,16 @@ def test_a_lease_that_ends_while_a_volunteer_is_away_is_written_down_when_it_is_
     assert cluster.job(number).machine("slave[0]").state is MachineState.RUNNING
     assert cluster.job(number).attempt == 1
     cluster.cancel(number)
+
+
+def test_a_request_that_comes_again_before_its_turn_is_the_same_fault(cluster: Cluster) -> None:
+    """While it waits for another fault on its machine, it is not in the ledger yet."""
+    number = cluster.submit_with_clients(3)
+    answers: list[Any] = []
+    for kind, token in (("kill", "a"), ("revive", "b"), ("revive", "b")):
+        asked = cluster.manager.fault(STAFF, number, kind, {"machine": "slave[0]"}, token)
+        Deferred.fromCoroutine(asked).addBoth(answers.append)
+    cluster.settle()
+    assert [answer["id"] for answer in answers] == ["f1", "f2", "f2"]
+    assert states(cluster, number) == {"f1 kill": "healed", "f2 revive": "verified"}
+    cluster.cancel(number)

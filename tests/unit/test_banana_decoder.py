@@ -72,6 +72,8 @@ def test_nothing_beyond_the_bounds_is_ever_made(data: bytes, cut: int) -> None:
         (encoded([[[[[[1]]]]]]), "more than 5 lists"),
         (encoded(b"x" * 1001), "a string of 1001 bytes"),
         (encoded([[]] * 100), "more than 100 items"),
+        # Each list is within the bound when it begins, and what follows the inner one is not.
+        (encoded([[1] * 50, *[1] * 60]), "more than 100 items"),
         (b"\x7f" * 8 + b"\x82", "a string of"),
         (b"\x7f" * 8 + b"\x80", "more than 100 items"),
         (b"\x01" * 10, "more than 9 digits"),
