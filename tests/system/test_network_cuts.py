@@ -16,6 +16,7 @@ import pytest
 
 from syndicate.domain.fault import Links
 from tests.support.hosts import Failed, Guard, Host, Told, hosts
+from tests.support.labs import eventually
 from tests.support.traces import keeping
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.deadline(60)]
@@ -215,7 +216,7 @@ def test_a_datagram_still_comes_in_from_who_is_not_cut(scene: Scene) -> None:
     before = scene.jobs[0].ask("count")["udp"]
     scene.jobs[1].ask("shout", address=scene.one.address, port=PORT)
     assert scene.jobs[1].ask("ping", address=scene.one.address) == "ok"
-    assert scene.jobs[0].ask("count")["udp"] == before + len("!hello")
+    eventually(lambda: scene.jobs[0].ask("count")["udp"] == before + len("!hello"))
 
 
 def heard(scene: Scene, by: int, patience: float) -> int:
