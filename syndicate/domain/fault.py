@@ -268,3 +268,28 @@ def partition(
         for a in source
         for b in target
     )
+
+
+def undoes(fault: Fault, other: Fault) -> bool:
+    """Whether a verified fault has ended another one that was in force."""
+    if other.number >= fault.number:
+        return False
+    if fault.kind is Kind.HEAL:
+        return other.number == fault.undoes
+    undone = {
+        Kind.REVIVE: (Kind.KILL, Kind.PAUSE),
+        Kind.RECONNECT: (Kind.DISCONNECT,),
+        Kind.RESUME: (Kind.PAUSE,),
+        # A paused machine that is killed stands no more; a second kill takes the first's place.
+        Kind.KILL: (Kind.PAUSE, Kind.KILL),
+        Kind.PAUSE: (Kind.PAUSE,),
+        Kind.LOSS: (Kind.LOSS,),
+        Kind.RATE: (Kind.RATE,),
+        Kind.DELAY: (Kind.DELAY,),
+    }.get(fault.kind, ())
+    return other.kind in undone and set(other.machines) <= set(fault.machines)
+
+
+def lease_over(fault: Fault, at: float) -> bool:
+    """Whether the lease of a fault ends at that moment, in epoch seconds, or before."""
+    return fault.lease is not None and fault.requested_at + fault.lease <= at

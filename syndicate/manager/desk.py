@@ -6,13 +6,12 @@ links; all else one at a time on a machine.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any, Never
+from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -20,23 +19,20 @@ from syndicate.domain.errors import (
     BY_CODE,
     AlreadyRunning,
     Conflict,
-    SyndicateError,
-    Timeout,
-    Unknown,
     Unsupported,
-    VolunteerLost,
 )
 from syndicate.domain.events import MachineKilled, MachineRevived
-from syndicate.domain.fault import ON_LINKS, Fault, FaultState, Kind, links
+from syndicate.domain.fault import ON_LINKS, Fault, FaultState, Kind, undoes
 from syndicate.domain.job import Job, JobState, Machine, MachineState
 from syndicate.manager.book import Book
 from syndicate.manager.conductor import Conductor
+from syndicate.manager.fault_orders import FaultOrders, too_late, unknown
 from syndicate.manager.fleet import Fleet
 from syndicate.manager.ledger import Ledger
 from syndicate.manager.request import read_request
 from syndicate.manager.views import fault_view
 from syndicate.once import Once
-from syndicate.wire.interface import FaultDone, FaultOrder, Holding, Part
+from syndicate.wire.interface import FaultOrder, Holding
 
 log = Logger()
 
@@ -61,7 +57,7 @@ class FaultDesk:
     _fleet: Fleet
     _ledger: Ledger
     _conductor: Conductor
-    _term: int
+    _orders: FaultOrders
     _locks: defaultdict[tuple[int, str], DeferredLock] = attrs.field(
         init=False, factory=lambda: defaultdict(DeferredLock)
     )
@@ -126,7 +122,7 @@ class FaultDesk:
         await self._until(job, known)
         fault = self._ledger.get(job.number, fault.number)
         if fault.state is FaultState.UNKNOWN:
-            raise _unknown(fault)
+            raise unknown(fault)
         if fault.state is FaultState.FAILED:
             raise BY_CODE.get(fault.code, Conflict)(fault.note)
         return fault_view(job.number, fault)
@@ -170,21 +166,21 @@ class FaultDesk:
         kind: Kind = values["kind"]
         if kind is Kind.REVIVE and machine.state is MachineState.RUNNING:
             raise AlreadyRunning(f"{machine.name} runs; kill it before you revive it.")
-        fault, written = self._ledger.add(self._now(job), values)
+        fault, written = self._ledger.add(self._orders.now(job), values)
         await written
         return await self._send_machine(job, fault)
 
     async def _send_machine(self, job: Job, fault: Fault) -> Fault:
         (name,) = fault.machines
         order = FaultOrder(
-            self._part(job, name),
+            self._orders.part(job, name),
             fault.number,
             fault.kind.value,
             with_disk=fault.with_disk,
             lease=fault.lease,
         )
         try:
-            fault, _ = await self._carry_out(job, fault, {name: order})
+            fault, _ = await self._orders.carry_out(job, fault, {name: order})
         except AlreadyRunning:
             # The lease of a kill was over, and its volunteer was faster than we.
             if self._machine(job, name).state is not MachineState.RUNNING:
@@ -226,14 +222,14 @@ class FaultDesk:
 
         unsubscribe = self._book.feed.subscribe(job.number, look)
         try:
-            await changed.addTimeout(START, self._clock, _too_late)
+            await changed.addTimeout(START, self._clock, too_late)
         finally:
             unsubscribe()
 
     # To the links of a job.
 
     async def _change_links(self, job: Job, values: dict[str, Any]) -> Fault:
-        fault, written = self._ledger.add(self._now(job), values)
+        fault, written = self._ledger.add(self._orders.now(job), values)
         await written
         return await self._send_links(job, fault)
 
@@ -241,120 +237,32 @@ class FaultDesk:
         """Bring every machine's links to what is in force with this fault."""
         in_force = self._ledger.in_force(job)
         if fault.kind is Kind.RECONNECT:
-            in_force = [f for f in in_force if not _undoes(fault, f)]
-        orders = self._link_orders(job, fault.number, in_force, frozenset())
+            in_force = [f for f in in_force if not undoes(fault, f)]
+        orders = self._orders.of_links(job, fault.number, in_force, frozenset())
         try:
-            fault, away = await self._carry_out(job, fault, orders)
+            fault, away = await self._orders.carry_out(job, fault, orders)
             if away:
                 # The others refuse what comes from those that cannot be told.
-                again = self._link_orders(job, fault.number, in_force, away, again=True)
-                fault, _ = await self._carry_out(job, fault, again)
+                again = self._orders.of_links(job, fault.number, in_force, away, again=True)
+                fault, _ = await self._orders.carry_out(job, fault, again)
         finally:
             self._undo(job, fault)
         self._lease(job, fault)
         return fault
-
-    def _link_orders(
-        self,
-        job: Job,
-        number: int,
-        in_force: list[Fault],
-        away: frozenset[str],
-        *,
-        again: bool = False,
-    ) -> dict[str, FaultOrder]:
-        addresses = {machine.name: machine.address for machine in job.machines}
-        now = self._clock.seconds()
-        wanted = links(in_force, addresses, away)
-        ends = sorted(
-            {f.requested_at + f.lease for f in in_force if f.lease and f.kind in ON_LINKS}
-        )
-        later = [
-            (
-                max(end - now, 0.0),
-                links([f for f in in_force if not _ended(f, end)], addresses, away),
-            )
-            for end in ends
-        ]
-        return {
-            name: FaultOrder(
-                self._part(job, name),
-                # Each order is done once: the second round of one fault is another order.
-                -number if again else number,
-                "links",
-                links=wanted[name],
-                later=tuple((seconds, state[name]) for seconds, state in later),
-            )
-            for name in addresses
-            if name not in away
-        }
-
-    # Orders, and what comes of them.
-
-    async def _carry_out(
-        self, job: Job, fault: Fault, orders: dict[str, FaultOrder]
-    ) -> tuple[Fault, frozenset[str]]:
-        """Send orders, and write down how the fault stands after their answers.
-
-        :returns: the fault, and the machines of link orders whose volunteers did not answer.
-        """
-        names = list(orders)
-        sent = [Deferred.fromCoroutine(self._send(job, name, orders[name])) for name in names]
-        answers: list[tuple[bool, Any]] = list(await DeferredList(sent, consumeErrors=True))
-        done: list[tuple[str, FaultDone]] = []
-        away: set[str] = set()
-        failed: SyndicateError | None = None
-        for name, (succeeded, answer) in zip(names, answers, strict=True):
-            if succeeded:
-                done.append((name, answer))
-            elif answer.check(VolunteerLost, Timeout) and orders[name].what == "links":
-                away.add(name)
-            else:
-                failed = failed or _ours(answer)
-        if failed is not None or not done:
-            failed = failed or VolunteerLost("No volunteer of the job answered.")
-            lost = isinstance(failed, VolunteerLost | Timeout)
-            state = FaultState.UNKNOWN if lost else FaultState.FAILED
-            fault = attrs.evolve(fault, state=state, note=str(failed), code=failed.code)
-            await self._ledger.put(job.number, fault)
-            raise _unknown(fault) if lost else failed
-        fault = self._verified(job, fault, done)
-        await self._ledger.put(job.number, fault)
-        return fault, frozenset(away)
-
-    def _verified(self, job: Job, fault: Fault, done: list[tuple[str, FaultDone]]) -> Fault:
-        members = {m.name: self._fleet.get(m.volunteer) for m in job.machines}
-        # What was measured elsewhere is uncertain; but it was after the request, and before now.
-        now = self._clock.seconds()
-        applied = max(members[name].ours(d.applied_at) for name, d in done)
-        applied = min(max(applied, fault.requested_at), now)
-        verified = max(members[name].ours(d.verified_at) for name, d in done)
-        return attrs.evolve(
-            fault,
-            state=FaultState.VERIFIED,
-            applied_at=applied,
-            verified_at=min(max(verified, applied), now),
-            uncertainty=max(_finite(members[name].offset.uncertainty) for name, d in done),
-            note="; ".join(f"{name}: {d.note}" for name, d in done)[:2000],
-        )
-
-    async def _send(self, job: Job, name: str, order: FaultOrder) -> FaultDone:
-        link = self._fleet.link(self._machine(job, name).volunteer)
-        done = await link.inflict(order).addTimeout(DEADLINE, self._clock, _too_late)
-        member, now = self._fleet.get(self._machine(job, name).volunteer), self._clock.seconds()
-        member.offset = member.offset.narrowed(-math.inf, now - done.verified_at, now)
-        return done
 
     def _undo(self, job: Job, fault: Fault) -> None:
         """Write down which faults this one has ended."""
         if fault.state is not FaultState.VERIFIED or fault.applied_at is None:
             return
         for other in self._ledger.in_force(job):
-            if _undoes(fault, other):
+            if undoes(fault, other):
                 self._end(job.number, other, fault.applied_at, f"by f{fault.number}")
 
     def _end(self, number: int, fault: Fault, at: float, note: str) -> None:
         self._ledger.end(number, fault, at, note)
+        self._drop_lease(number, fault)
+
+    def _drop_lease(self, number: int, fault: Fault) -> None:
         timer = self._leases.pop((number, fault.number), None)
         if timer is not None and timer.active():
             timer.cancel()
@@ -387,7 +295,9 @@ class FaultDesk:
             if not self._ledger.get(job.number, fault.number).in_force:
                 return
             values = {"kind": Kind.HEAL, "machines": fault.machines, "by": by}
-            marker, written = self._ledger.add(self._now(job), {**values, "undoes": fault.number})
+            marker, written = self._ledger.add(
+                self._orders.now(job), {**values, "undoes": fault.number}
+            )
             await written
             await self._send_heal(job, marker)
         finally:
@@ -409,8 +319,8 @@ class FaultDesk:
     async def _send_heal(self, job: Job, marker: Fault) -> None:
         """Bring every machine's links to what is in force without the fault that is healed."""
         rest = [f for f in self._ledger.in_force(job) if f.number != marker.undoes]
-        orders = self._link_orders(job, marker.number, rest, frozenset())
-        marker, _ = await self._carry_out(job, marker, orders)
+        orders = self._orders.of_links(job, marker.number, rest, frozenset())
+        marker, _ = await self._orders.carry_out(job, marker, orders)
         self._undo(job, marker)
 
     def go_on(self, job: Job) -> None:
@@ -451,37 +361,12 @@ class FaultDesk:
         )
 
     def released(self, holding: Holding, problem: str) -> None:
-        """A machine was given back: what was in force on it is healed; or not, and why."""
-        now = self._clock.seconds()
+        """See `Ledger.give_back`."""
         job = self._book.jobs.get(holding.job)
         if job is None:
             return  # In the archive since; nothing of it can be changed any more.
-        others = [m for m in job.machines if m.name != holding.machine]
-        last = job.attempt != holding.attempt or all(job.over(m) for m in others)
-        for fault in self._ledger.of(holding.job):
-            if fault.attempt != holding.attempt or not fault.in_force:
-                continue
-            if fault.kind in ON_LINKS and not last and not problem:
-                continue
-            if fault.kind not in ON_LINKS and holding.machine not in fault.machines:
-                continue
-            why = problem or (_who_was_lost(job, fault) if fault.kind in ON_LINKS else "")
-            if why and fault.state is FaultState.UNKNOWN and not problem:
-                continue  # It says why already.
-            if why:
-                unknown = attrs.evolve(fault, state=FaultState.UNKNOWN, note=why)
-                self._ledger.put(holding.job, unknown)
-            else:
-                self._end(holding.job, fault, now, "with the attempt")
-
-    def lost(self, holding: Holding, reason: str) -> None:
-        """A machine was lost: what is in force on it is not known any more."""
-        for fault in self._ledger.of(holding.job):
-            concerned = fault.kind in ON_LINKS or holding.machine in fault.machines
-            mine = fault.attempt == holding.attempt and concerned
-            if mine and fault.in_force and fault.state is not FaultState.UNKNOWN:
-                unknown = attrs.evolve(fault, state=FaultState.UNKNOWN, note=reason)
-                self._ledger.put(holding.job, unknown)
+        for fault in self._ledger.give_back(job, holding, problem):
+            self._drop_lease(holding.job, fault)
 
     def forget(self, number: int) -> None:
         """Hold nothing of a job any longer: it is in the archive."""
@@ -499,74 +384,9 @@ class FaultDesk:
 
     # Looking up.
 
-    def _now(self, job: Job) -> Job:
-        now = self._book.get(job.number)
-        if now.attempt != job.attempt or now.state is not JobState.RUNNING:
-            raise Conflict(f"The attempt of job {job.number} is over; nothing more is done to it.")
-        return now
-
     def _is_over(self, job: Job) -> bool:
         now = self._book.jobs.get(job.number)
         return now is None or now.attempt != job.attempt or now.state is not JobState.RUNNING
 
     def _machine(self, job: Job, name: str) -> Machine:
-        return self._now(job).machine(name)
-
-    def _part(self, job: Job, machine: str) -> Part:
-        return Part(job.number, job.attempt, machine, self._term)
-
-
-def _undoes(fault: Fault, other: Fault) -> bool:
-    """Whether a verified fault has ended another one that was in force."""
-    if other.number >= fault.number:
-        return False
-    if fault.kind is Kind.HEAL:
-        return other.number == fault.undoes
-    undone = {
-        Kind.REVIVE: (Kind.KILL, Kind.PAUSE),
-        Kind.RECONNECT: (Kind.DISCONNECT,),
-        Kind.RESUME: (Kind.PAUSE,),
-        # A paused machine that is killed stands no more; a second kill takes the first's place.
-        Kind.KILL: (Kind.PAUSE, Kind.KILL),
-        Kind.PAUSE: (Kind.PAUSE,),
-        Kind.LOSS: (Kind.LOSS,),
-        Kind.RATE: (Kind.RATE,),
-        Kind.DELAY: (Kind.DELAY,),
-    }.get(fault.kind, ())
-    return other.kind in undone and set(other.machines) <= set(fault.machines)
-
-
-def _who_was_lost(job: Job, fault: Fault) -> str:
-    """Why it is not proved that a fault on links has ended with the attempt; empty if it is."""
-    if job.attempt != fault.attempt:
-        return fault.note if fault.state is FaultState.UNKNOWN else ""
-    lost = [m.volunteer for m in job.machines if m.state is MachineState.LOST]
-    return (
-        f"{', '.join(lost)} was lost, and cannot say that nothing is cut any more." if lost else ""
-    )
-
-
-def _ended(fault: Fault, at: float) -> bool:
-    return fault.lease is not None and fault.requested_at + fault.lease <= at
-
-
-def _finite(seconds: float) -> float:
-    return seconds if seconds != float("inf") else 0.0
-
-
-def _unknown(fault: Fault) -> Unknown:
-    return Unknown(
-        f"Whether f{fault.number} is in force is not known: {fault.note}", fault=f"f{fault.number}"
-    )
-
-
-def _ours(failure: Any) -> SyndicateError:
-    error = failure.value
-    if isinstance(error, SyndicateError):
-        return error
-    log.failure("a fault could not be done", failure)
-    return Conflict(f"The fault could not be done: {error}")
-
-
-def _too_late(result: object, timeout: float) -> Never:
-    raise Timeout(f"There was no answer within {timeout:g} seconds.")
+        return self._orders.now(job).machine(name)

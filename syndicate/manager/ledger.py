@@ -11,11 +11,12 @@ from twisted.internet.interfaces import IReactorTime
 
 from syndicate.domain.errors import NotFound
 from syndicate.domain.events import FaultChanged
-from syndicate.domain.fault import Fault, FaultState
-from syndicate.domain.job import Job
+from syndicate.domain.fault import ON_LINKS, Fault, FaultState
+from syndicate.domain.job import Job, MachineState
 from syndicate.manager.book import Book
 from syndicate.plain import from_plain
 from syndicate.store.interface import Snapshot
+from syndicate.wire.interface import Holding
 
 
 @attrs.define(eq=False)
@@ -91,3 +92,47 @@ class Ledger:
         """A fault is no longer in force."""
         healed = attrs.evolve(fault, state=FaultState.HEALED, healed_at=at, note=note or fault.note)
         return self.put(job, healed)
+
+    def give_back(self, job: Job, holding: Holding, problem: str) -> list[Fault]:
+        """A machine was given back: what was in force on it is healed; or not, and why.
+
+        :param problem: what could not be lifted or removed; empty if all was.
+        :returns: what is healed.
+        """
+        now, healed = self._clock.seconds(), []
+        others = [m for m in job.machines if m.name != holding.machine]
+        last = job.attempt != holding.attempt or all(job.over(m) for m in others)
+        for fault in self.of(holding.job):
+            if fault.attempt != holding.attempt or not fault.in_force:
+                continue
+            if fault.kind in ON_LINKS and not last and not problem:
+                continue
+            if fault.kind not in ON_LINKS and holding.machine not in fault.machines:
+                continue
+            why = problem or (_who_was_lost(job, fault) if fault.kind in ON_LINKS else "")
+            if why and fault.state is FaultState.UNKNOWN and not problem:
+                continue  # It says why already.
+            if why:
+                self.put(holding.job, attrs.evolve(fault, state=FaultState.UNKNOWN, note=why))
+            else:
+                self.end(holding.job, fault, now, "with the attempt")
+                healed.append(fault)
+        return healed
+
+    def lose(self, holding: Holding, reason: str) -> None:
+        """A machine was lost: what is in force on it is not known any more."""
+        for fault in self.of(holding.job):
+            concerned = fault.kind in ON_LINKS or holding.machine in fault.machines
+            mine = fault.attempt == holding.attempt and concerned
+            if mine and fault.in_force and fault.state is not FaultState.UNKNOWN:
+                self.put(holding.job, attrs.evolve(fault, state=FaultState.UNKNOWN, note=reason))
+
+
+def _who_was_lost(job: Job, fault: Fault) -> str:
+    """Why it is not proved that a fault on links has ended with the attempt; empty if it is."""
+    if job.attempt != fault.attempt:
+        return fault.note if fault.state is FaultState.UNKNOWN else ""
+    lost = [m.volunteer for m in job.machines if m.state is MachineState.LOST]
+    return (
+        f"{', '.join(lost)} was lost, and cannot say that nothing is cut any more." if lost else ""
+    )

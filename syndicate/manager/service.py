@@ -32,6 +32,7 @@ from syndicate.manager.book import Book
 from syndicate.manager.carriage import Carriage
 from syndicate.manager.conductor import Conductor
 from syndicate.manager.desk import FaultDesk
+from syndicate.manager.fault_orders import FaultOrders
 from syndicate.manager.feed import Feed
 from syndicate.manager.fleet import Fleet
 from syndicate.manager.handles import Handles, read_kind
@@ -159,8 +160,9 @@ class Manager(Service):
         self._adoption = Adoption(self.book, self.fleet, self._conductor, self._term.number)
         self.carriage = Carriage(self.book, self.fleet)
         self.ledger = Ledger(self._clock, self.book)
+        orders = FaultOrders(self._clock, self.book, self.fleet, self.ledger, self._term.number)
         self.desk = FaultDesk(
-            self._clock, self.book, self.fleet, self.ledger, self._conductor, self._term.number
+            self._clock, self.book, self.fleet, self.ledger, self._conductor, orders
         )
         self.handles = Handles(
             self._clock,
@@ -397,5 +399,5 @@ class Manager(Service):
         return self.carriage.owns(volunteer, number, attempt, machine)
 
     def _lost(self, holding: Holding, reason: str) -> None:
-        self.desk.lost(holding, reason)
+        self.ledger.lose(holding, reason)
         self._conductor.lost(holding, reason)
