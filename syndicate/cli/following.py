@@ -55,10 +55,9 @@ def line_of(event: Record) -> str:
     fault = event["fault"]
     if fault["state"] not in TOLD_OF_FAULTS:
         return ""
+    what, _, said = str(event["text"]).partition(f": {fault['state']}")
     # How it was verified is in the record, and long.
-    note = "" if fault["state"] == "verified" or not fault["note"] else f": {fault['note']}"
-    what = str(event["text"]).split(f": {fault['state']}", 1)[0]
-    return f"{what} {fault['state']}{note}"
+    return f"{what} {fault['state']}{'' if fault['state'] == 'verified' else said}"
 
 
 class IProgress(Protocol):

@@ -121,7 +121,10 @@ class Looking:
     async def _faults(self, number: int) -> Table[Any]:
         _, found = await self._manager.history.job_and_faults(number)
         views = [fault_view(number, fault) for fault in found]
-        shown = ("id", "kind", "machines", "by", "state", "verified_at", "healed_at", "note")
+        shown = (
+            *("id", "kind", "machines", "by", "state", "verified_at", "healed_at", "ended"),
+            "note",
+        )
         return Table(views, lambda each: {key: each[key] for key in shown}, "It had none.")
 
     def events(self, number: int | str, after: int | str = 0) -> Deferred[Table[Any]]:

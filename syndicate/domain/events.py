@@ -225,7 +225,7 @@ class FaultChanged:
         """The sentence for people."""
         fault = self.fault
         on = ", ".join(fault.machines) or "all"
-        note = f": {fault.note}" if fault.note else ""
+        note = f": {fault.said}" if fault.said else ""
         return (
             f"f{fault.number} {fault.kind.value} of {on} by {fault.by}: {fault.state.value}{note}"
         )

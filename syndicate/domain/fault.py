@@ -93,10 +93,17 @@ class Fault:
     #: What was seen that proves it, or why it failed; of a failure, the code of its error.
     note: str = ""
     code: str = ""
+    #: What ended it, such as ``by f4``; empty while it lasts.
+    ended: str = ""
     #: The key of the request, so that the same one again is the same fault.
     token: str | None = None
     #: For `Kind.HEAL`: the number of the fault that it undoes.
     undoes: int | None = None
+
+    @property
+    def said(self) -> str:
+        """What is said of its present state: what ended it, where that is known, or its note."""
+        return (self.state is FaultState.HEALED and self.ended) or self.note
 
     @property
     def lasting(self) -> bool:

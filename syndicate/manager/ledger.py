@@ -88,9 +88,9 @@ class Ledger:
         self._faults[job][fault.number] = fault
         return self._book.remark(job, FaultChanged(fault))
 
-    def end(self, job: int, fault: Fault, at: float, note: str = "") -> Deferred[None]:
-        """A fault is no longer in force."""
-        healed = attrs.evolve(fault, state=FaultState.HEALED, healed_at=at, note=note or fault.note)
+    def end(self, job: int, fault: Fault, at: float, ended: str) -> Deferred[None]:
+        """A fault is no longer in force; its note still says what proved it."""
+        healed = attrs.evolve(fault, state=FaultState.HEALED, healed_at=at, ended=ended)
         return self.put(job, healed)
 
     def give_back(self, job: Job, holding: Holding, problem: str) -> list[Fault]:

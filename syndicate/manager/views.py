@@ -121,6 +121,7 @@ def fault_view(job: int, fault: Fault) -> dict[str, Any]:
         "healed_at": timestamp(fault.healed_at),
         "uncertainty": fault.uncertainty,
         "note": fault.note,
+        "ended": fault.ended or None,
     }
 
 

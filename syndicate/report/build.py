@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from syndicate.domain.fault import UNDONE_BY, FaultState, Kind
+from syndicate.domain.fault import UNDONE_BY, Kind
 from syndicate.report.figures import Figures, aftermath, figures, figures_during
 from syndicate.report.moments import epoch
 from syndicate.report.samples import Samples
@@ -32,16 +32,7 @@ def build(
     """
     attempt = job["attempt"]
     events = [event for event in events if event.get("attempt", attempt) == attempt]
-    proofs = {
-        f"f{event['fault']['number']}": event["fault"].get("note", "")
-        for event in events
-        if event["kind"] == "fault" and event["fault"].get("state") == FaultState.VERIFIED.value
-    }
-    ours = [
-        {**fault, "note": _note(fault, proofs.get(fault["id"], ""))}
-        for fault in faults
-        if fault.get("attempt", attempt) == attempt
-    ]
+    ours = [fault for fault in faults if fault.get("attempt", attempt) == attempt]
     return Report(
         job=job["job"],
         name=job["name"],
@@ -93,14 +84,6 @@ def _machines(machines: Iterable[Record], events: Iterable[Record]) -> tuple[Mac
         )
         for machine in machines
     )
-
-
-def _note(fault: Record, proof: str) -> str:
-    """What proved it, and how it was healed: a fault that is over notes only the latter."""
-    note: str = fault.get("note") or ""
-    if not proof or fault["state"] != FaultState.HEALED.value:
-        return note
-    return f"{proof}; healed {note}" if note else proof
 
 
 def _outcome(machine: Record) -> str:
@@ -156,6 +139,7 @@ class _Timeline:
             verified_at=epoch(fault.get("verified_at")),
             healed_at=epoch(fault.get("healed_at")),
             note=fault.get("note") or "",
+            ended=fault.get("ended"),
             window=window,
             operations=() if window is None else tuple(self._during(*window)),
             reach=None if window is None or until is None else until - window[0],

@@ -120,12 +120,18 @@ class _Printer:
 
         told = [(mark.at, f"{mark.by} marks: {mark.name}") for mark in report.marks]
         told += [
-            (fault.applied_at or fault.requested_at or 0.0, f"{fault.fault}: {fault.note}")
+            (fault.applied_at or fault.requested_at or 0.0, f"{fault.fault}: {_note(fault)}")
             for fault in report.faults
-            if fault.note
+            if _note(fault)
         ]
         for at, text in sorted(told):
             yield Text(f"{_since(report.started_at, at):>9}  {self._shown(text)}")
+
+
+def _note(fault: FaultReport) -> str:
+    """What proved it, and what ended it."""
+    ended = f"healed, {fault.ended}" if fault.ended else ""
+    return "; ".join(part for part in (fault.note, ended) if part)
 
 
 def _machine(machine: MachineReport) -> Sequence[str]:

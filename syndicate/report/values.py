@@ -59,6 +59,8 @@ class FaultReport:
     verified_at: float | None
     healed_at: float | None
     note: str
+    #: What ended it; None while it lasts.
+    ended: str | None
     #: Epoch seconds, begin and end.
     window: tuple[float, float] | None
     #: Of the operations that were under way within the window, by kind.

@@ -138,6 +138,20 @@ def test_kill_is_answered_when_nothing_lives_and_is_written_down(cluster: Cluste
     cluster.cancel(number)
 
 
+def test_what_proved_a_fault_and_what_ended_it_are_both_kept(cluster: Cluster) -> None:
+    number = cluster.submit_with_clients(3)
+    proof = do(cluster, number, "kill", machine="slave[1]")["note"]
+    assert proof
+    do(cluster, number, "revive", machine="slave[1]")
+    do(cluster, number, "kill", machine="slave[0]")
+    killed, revived, another = cluster.manager.ledger.of(number)
+    assert (killed.note, killed.ended) == (proof, "by f2")
+    assert (revived.ended, another.ended) == ("", "")
+    cluster.cancel(number)
+    cluster.settle()
+    assert cluster.manager.ledger.of(number)[2].ended == "with the attempt"
+
+
 @pytest.mark.parametrize("with_disk", [True, False])
 def test_revive_starts_again_on_the_disk_that_was_asked_for(
     cluster: Cluster, with_disk: bool

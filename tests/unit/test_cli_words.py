@@ -65,7 +65,7 @@ def test_who_follows_a_job_is_told_what_became_of_each_fault(
     state: str, note: str, line: str
 ) -> None:
     text = f"f3 kill of master by x: {state}" + (f": {note}" if note else "")
-    fault = {"state": state, "note": note}
+    fault = {"state": state}
     assert line_of({"kind": "fault", "text": text, "fault": fault}) == line
 
 

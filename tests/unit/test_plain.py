@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syndicate.domain.errors import Invalid
-from syndicate.plain import from_plain, read_json
+from syndicate.domain.fault import Fault, FaultState, Kind
+from syndicate.plain import from_plain, read_json, to_plain
 from syndicate.wire.interface import FaultDone
 
 
@@ -56,3 +57,11 @@ def test_what_is_let_in_can_be_written_again(data: bytes) -> None:
 def test_a_number_of_ours_is_finite(number: object) -> None:
     with pytest.raises(Invalid):
         from_plain({"applied_at": number, "verified_at": 1.0}, FaultDone)
+
+
+def test_a_fault_that_an_older_version_stored_can_be_read() -> None:
+    fault = Fault(1, 1, Kind.KILL, ("slave[0]",), "x", 5.0, FaultState.HEALED, note="by f2")
+    stored = to_plain(fault)
+    del stored["ended"]
+    assert from_plain(stored, Fault) == fault
+    assert fault.said == "by f2"

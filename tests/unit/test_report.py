@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +106,7 @@ EVENTS = [
 ]
 
 
-def made(
-    *faults: dict[str, Any], rows: str = "", events: Sequence[dict[str, Any]] = (), **changes: Any
-) -> Report:
+def made(*faults: dict[str, Any], rows: str = "", **changes: Any) -> Report:
     """A report; each row of the samples is ``seconds op ms ok``."""
     lines = ["attempt,machine,t,op,ms,ok"]
     for row in rows.split("\n"):
@@ -117,7 +114,7 @@ def made(
             t, op, ms, ok = row.split()
             lines.append(f"2,client[0],{START + float(t)},{op},{ms},{ok}")
     data = "\n".join(lines).encode()
-    return build(job(**changes), [*EVENTS, *events], faults, read_samples([data], 2))
+    return build(job(**changes), EVENTS, faults, read_samples([data], 2))
 
 
 ROWS = """
@@ -324,23 +321,20 @@ def test_people_see_verdict_machines_faults_and_figures() -> None:
 
 
 def test_what_proved_a_fault_is_told_when_it_is_over_too() -> None:
-    told = [
-        {"kind": "fault", "attempt": 2, "fault": {"number": number, "state": state, "note": note}}
-        for number, state, note in (
-            (1, "requested", ""),
-            (1, "verified", "no process left"),
-            (1, "healed", "by f2"),
-            (2, "verified", "a process runs"),
-        )
-    ]
+    healed = {"healed_at": at(9.0), "state": "healed"}
     report = made(
-        fault(1, "kill", 5.0, healed_at=at(9.0), state="healed", note="by f2"),
+        fault(1, "kill", 5.0, note="no process left", ended="by f2", **healed),
         fault(2, "revive", 9.0, note="a process runs"),
-        fault(3, "loss", 9.0, healed_at=at(9.5), state="healed", note="by f4"),
-        events=told,
+        fault(3, "loss", 9.0, ended="with the attempt", **healed),
     )
-    notes = [found.note for found in report.faults]
-    assert notes == ["no process left; healed by f2", "a process runs", "by f4"]
+    assert [found.ended for found in report.faults] == ["by f2", None, "with the attempt"]
+    text = printed(report, width=200, wide=True)
+    for line in (
+        "f1: no process left; healed, by f2",
+        "f2: a process runs",
+        "f3: healed, with the attempt",
+    ):
+        assert f"  {line}\n" in text
 
 
 def test_nothing_of_a_report_is_cut_short_where_a_terminal_is_narrow() -> None:

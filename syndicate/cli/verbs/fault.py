@@ -42,10 +42,11 @@ FAULTS = Listing(
         Column("VERIFIED ms", lambda fault: _since(fault, "verified_at"), right=True, spare=5),
         Column("HEALED ms", lambda fault: _since(fault, "healed_at"), right=True, spare=3),
         Column("SEEN", lambda fault: fault["note"], wide=True, wrap=True),
+        Column("ENDED", lambda fault: fault.get("ended") or "", wide=True),
     ),
     csv=(
         *("id", "kind", "amount", "machines", "by", "state", "attempt", "requested_at"),
-        *("applied_at", "verified_at", "healed_at", "uncertainty", "note"),
+        *("applied_at", "verified_at", "healed_at", "uncertainty", "note", "ended"),
     ),
     id="id",
     empty="It has had no faults.",
