@@ -20,7 +20,7 @@ from syndicate.store import schema
 from syndicate.store.interface import Append, Batch, Create, Put
 from syndicate.store.schema import APPLICATION, MIGRATIONS
 from syndicate.store.sqlite import SqliteLeadership, SqliteStore
-from tests.support.tiny_disk import fill, tiny_disk
+from tests.support.tiny_disk import Ext4, fill, tiny_disk
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -337,3 +337,20 @@ async def test_a_disk_without_any_room_cannot_be_opened(tmp_path: Path) -> None:
         stores = Stores(disk / "state")
         with pytest.raises((StorageFull, Unavailable)):
             await stores.make().open()
+
+
+@pytest.mark.needs_root
+@ensure
+async def test_what_was_committed_survives_a_power_cut(tmp_path: Path) -> None:
+    with Ext4(tmp_path / "disk", 64 << 20) as disk:
+        there = Stores(disk.place / "state")
+        store, term = await there.leading()
+        await store.commit(Batch("1", (Put("job", "1", "done"),)), term)
+        with disk.after_a_power_cut() as after:
+            found = Stores(after / "state")
+            again = found.make()
+            await again.open()
+            records = (await again.load()).records
+            await again.close()
+        await store.close()
+    assert records == {("job", "1"): "done"}

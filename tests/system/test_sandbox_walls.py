@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.task import deferLater
 
+from syndicate.domain.errors import NotClean
 from syndicate.domain.job import Limits
 from syndicate.sandbox.chroot import ChrootSandbox
 from syndicate.sandbox.interface import Exit
@@ -62,6 +64,37 @@ async def test_a_job_has_no_capability_and_can_gain_none(kit: Kit) -> None:
     assert words["NoNewPrivs"] == "1"
     assert words["Groups"].strip() == ""
     assert words["Uid"] == words["Gid"] == "\t".join([str(FIRST_UID)] * 4)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_has_none_of_the_daemons_groups_and_goes_first_when_memory_is_short(
+    directory: Path,
+) -> None:
+    before = os.getgroups()
+    os.setgroups([4, 24])  # where the tests run there may be none
+    kit = Kit(ChrootSandbox(the_reactor(), directory / "state", "groups", UIDS, "root"), directory)
+    try:
+        await kit.sandbox.probe()
+        printed = await said(kit, "grep ^Groups /proc/self/status; cat /proc/self/oom_score_adj")
+    finally:
+        await kit.sandbox.close()
+        os.setgroups(before)
+    assert printed.split() == ["Groups:", "500"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_that_is_left_of_a_job_is_told(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syndicate.sandbox.enclosure.DYING", 0.3)
+    enclosure = await kit.prepare()
+    with subprocess.Popen(["sleep", "60"], user=enclosure.uid) as stray:  # noqa: ASYNC220  (begun at once)
+        try:
+            with pytest.raises(NotClean, match=f"process {stray.pid} of user {enclosure.uid}"):
+                await enclosure.destroy()
+        finally:
+            stray.kill()
+    await enclosure.destroy()
 
 
 @pytest_twisted.ensureDeferred
