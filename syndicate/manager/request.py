@@ -97,7 +97,8 @@ def _amount(kind: Kind, arguments: Mapping[str, Any]) -> float:
         elif kind is Kind.DELAY:
             amount = parse_span(arguments.get("delay"))
         else:
-            amount = float(arguments.get("percent", -1))
+            percent = arguments.get("percent", -1)
+            amount = -1.0 if isinstance(percent, bool) else float(percent)
     except (ValueError, TypeError) as error:
         raise Invalid(f"{kind.value}: {error}.") from error
     most = {Kind.LOSS: 100.0, Kind.DELAY: 60.0}.get(kind, 1e12)

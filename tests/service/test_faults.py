@@ -347,6 +347,7 @@ def test_the_address_of_another_job_is_not_yours(cluster: Cluster) -> None:
         ("revive", {"machine": "master", "with_disk": "no"}),
         ("loss", {"machine": "master"}),
         ("loss", {"machine": "master", "percent": 101}),
+        ("loss", {"machine": "master", "percent": True}),
         ("partition", {"groups": "master"}),
         ("partition", {"groups": [["master"]]}),
         ("partition", {"groups": [["master"], ["master"]]}),
