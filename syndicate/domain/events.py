@@ -138,12 +138,17 @@ class MachineKilled:
     limit: str | None = None
     log_bytes: int = 0
     outputs: str | None = None
+    #: Of one that was killed on purpose: who asked for it, and the fault, such as ``f3``.
+    by: str = ""
+    by_fault: str = ""
 
     @property
     def text(self) -> str:
         """The sentence for people."""
         if self.limit:
             return f"{self.machine} was stopped: it went over its {self.limit} limit."
+        if self.by_fault:
+            return f"{self.machine} was killed by {self.by} ({self.by_fault})."
         return f"{self.machine} was stopped."
 
 

@@ -59,6 +59,7 @@ class Conductor:
     :param vet: looks at what a volunteer says that a machine left.
     :param released: called when a machine of a job with clients was given back: with what could
         not be lifted or removed.
+    :param killer: tells who has killed a machine on purpose, and by which fault.
     """
 
     _clock: IReactorTime
@@ -68,6 +69,7 @@ class Conductor:
     _queued_again: Callable[[], None]
     _released: Callable[[Holding, str], None]
     _vet: Callable[[Released], Released]
+    _killer: Callable[[Job, str], tuple[str, str]]
 
     def happen(self, number: int, event: JobEvent) -> Deferred[None]:
         """An event has happened to a job: store it and all that follows, then send the orders.
@@ -214,7 +216,8 @@ class Conductor:
             event: JobEvent = MachineLost(machine.name, report.problem)
             self._fleet.rest(volunteer, report.problem)
         elif report.limit or report.killed:
-            event = MachineKilled(machine.name, report.limit, *told)
+            by, fault = ("", "") if report.limit else self._killer(job, machine.name)
+            event = MachineKilled(machine.name, report.limit, *told, by, fault)
         else:
             # The answer to the start order may still be on its way: the start came first.
             if _before_running(job, machine):

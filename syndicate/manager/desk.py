@@ -197,7 +197,9 @@ class FaultDesk:
         """
         machine = self._machine(job, name)
         if fault.kind is Kind.KILL and machine.state is MachineState.RUNNING:
-            self._conductor.happen(job.number, MachineKilled(name))
+            self._conductor.happen(
+                job.number, MachineKilled(name, by=fault.by, by_fault=f"f{fault.number}")
+            )
         if fault.kind is Kind.REVIVE and machine.state is not MachineState.RUNNING:
             self._conductor.happen(job.number, MachineRevived(name, fault.with_disk))
 

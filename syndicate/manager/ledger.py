@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from syndicate.domain.errors import NotFound
 from syndicate.domain.events import FaultChanged
-from syndicate.domain.fault import ON_LINKS, Fault, FaultState
-from syndicate.domain.job import Job, MachineState
+from syndicate.domain.fault import ON_LINKS, Fault, FaultState, Kind
+from syndicate.domain.job import Job, JobState, MachineState
 from syndicate.manager.book import Book
 from syndicate.plain import from_plain
 from syndicate.store.interface import Snapshot
@@ -73,6 +73,21 @@ class Ledger:
     def in_force(self, job: Job) -> list[Fault]:
         """The faults of the present attempt that must be taken to be in force."""
         return [f for f in self.of(job.number) if f.attempt == job.attempt and f.in_force]
+
+    def killer(self, job: Job, machine: str) -> tuple[str, str]:
+        """Who has had a machine of a running job killed, and by which fault, such as ``f3``; both
+        empty if nobody has.
+        """
+        killed = [
+            fault
+            for fault in self.of(job.number)
+            if (fault.kind, fault.attempt) == (Kind.KILL, job.attempt)
+            and machine in fault.machines
+            and fault.state in (FaultState.REQUESTED, FaultState.VERIFIED)
+        ]
+        if not killed or job.state is not JobState.RUNNING:
+            return "", ""
+        return killed[-1].by, f"f{killed[-1].number}"
 
     def add(self, job: Job, values: dict[str, Any]) -> tuple[Fault, Deferred[None]]:
         """Write down a fault that is asked for; its number is the next one of the job.

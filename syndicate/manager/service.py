@@ -148,6 +148,7 @@ class Manager(Service):
             lambda: self.planner.soon(),
             lambda holding, problem: self.desk.released(holding, problem),
             self._vetting.released,
+            lambda job, machine: self.ledger.killer(job, machine),
         )
         self.planner = Planner(
             self._clock,

@@ -245,7 +245,8 @@ class Volunteer(Service):
 
     def parted(self, reason: str) -> None:
         """See `IWorker.parted`."""
-        if self._manager is not None:
+        # At our own stop the link ends because we hang up.
+        if self._manager is not None and self.running:
             log.warn("The manager is gone: {reason} What runs goes on.", reason=reason)
         self._manager = None
         self._post.parted()

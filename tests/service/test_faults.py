@@ -131,6 +131,9 @@ def test_kill_is_answered_when_nothing_lives_and_is_written_down(cluster: Cluste
     assert answer["state"] == "verified"
     assert answer["requested_at"] <= answer["applied_at"] <= answer["verified_at"]
     assert not cluster.part(number, "slave[1]").runs
+    assert (
+        cluster.job(number).machine("slave[1]").reason == "slave[1] was killed by client[0] (f1)."
+    )
     assert cluster.job(number).machine("slave[1]").state is MachineState.KILLED
     assert cluster.job(number).state is JobState.RUNNING
     again = do(cluster, number, "kill", ip=cluster.job(number).machine("slave[1]").address)

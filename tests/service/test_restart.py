@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import capturedLogs, formatEvent
 
 from syndicate.domain.errors import Fenced, WrongVersion
 from syndicate.domain.job import JobState, Outcome
@@ -297,3 +298,26 @@ def test_an_older_volunteer_is_told_to_be_upgraded(make_cluster: Make) -> None:
     hello = attrs.evolve(cluster.hosts["v1"].service.hello(), protocol=PROTOCOL - 1)
     with pytest.raises(WrongVersion, match="upgrade the volunteer"):
         cluster.manager.welcome(hello, instead(None, name="v1"))
+
+
+def test_a_volunteer_says_that_the_manager_is_gone_but_not_at_its_own_stop(
+    make_cluster: Make,
+) -> None:
+    cluster = make_cluster()
+
+    def said(end: Callable[[], object]) -> str:
+        with capturedLogs() as events:
+            end()
+        return "\n".join(formatEvent(event) for event in events)
+
+    host = next(iter(cluster.hosts.values()))
+    assert host.link is not None
+    gone = "The manager is gone: The connection was lost. What runs goes on."
+    assert gone in said(host.link.cut)
+    host.start()
+    cluster.settle()
+    stopping: list[Deferred[None]] = []
+    assert "The manager is gone" not in said(lambda: stopping.append(host.service.stopService()))
+    cluster.settle()
+    assert not host.link.up
+    assert stopping[0].called
