@@ -14,9 +14,10 @@ import pytest
 import pytest_twisted
 from zope.interface.verify import verifyObject
 
-from syndicate.domain.errors import Conflict, Invalid, SandboxFailed
+from syndicate.domain.errors import Conflict, Invalid, NotClean, SandboxFailed
 from syndicate.domain.fault import ON_LINKS, Links
 from syndicate.network.interface import Doors, IGuard, INetworkFaults, Proof
+from syndicate.network.libnftables import Nftables
 from syndicate.network.memory import MemoryFaults
 from syndicate.network.nft import NftFaults
 from tests.support.sandboxes import the_reactor
@@ -199,6 +200,42 @@ async def test_there_is_nothing_to_sweep_after_an_orderly_end(faults: Any, guard
     await guard.apply(Links(blocked=(ONE,)))
     await faults.close()
     assert await faults.sweep() == 0
+    await faults.close()
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize(
+    ("silenced", "why"),
+    [(("delete",), "the table .* is there"), (("delete", "list"), "was turned back")],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_cut_that_stays_though_it_was_lifted_is_told(
+    own_network: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    silenced: tuple[str, ...],
+    why: str,
+) -> None:
+    """Neither the table nor, were the packet filter to deny that, the packets go unseen."""
+    reactor = the_reactor()
+    faults = NftFaults(reactor, tmp_path, "contract", reactor)
+    await faults.probe()
+    guard = await faults.guard("1.1.master", PEERS)
+    await guard.apply(Links(blocked=(TWO,)))
+    really, kept = Nftables.run, []
+
+    def run(self: Nftables, text: str) -> str:
+        if text.startswith(silenced):
+            kept.append((self, text))
+            return ""
+        return really(self, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Nftables, "run", run)
+        with pytest.raises(NotClean, match=why):
+            await guard.close()
+    really(*kept[0])
+    await guard.close()
     await faults.close()
 
 
