@@ -104,6 +104,7 @@ class Looking:
         facts = {
             **_volunteer(volunteer),
             "enforced": " ".join(volunteer.facts.enforced),
+            "lacks": " ".join(volunteer.facts.remarks),
             "faults": " ".join(volunteer.facts.faults),
             "kernel": volunteer.facts.kernel,
             "versions": " ".join(f"{name} {value}" for name, value in volunteer.facts.versions),

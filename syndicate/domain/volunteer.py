@@ -47,6 +47,8 @@ class Facts:
     unsupported: tuple[tuple[str, str], ...] = ()
     #: Names and versions of programs: ``(("syndicate", "0.1.0"), ("python", "3.11.2"))``.
     versions: tuple[tuple[str, str], ...] = ()
+    #: Sentences on what is not enforced there, why, and how to get it.
+    remarks: tuple[str, ...] = ()
 
 
 @attrs.frozen

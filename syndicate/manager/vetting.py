@@ -107,14 +107,14 @@ def _facts(facts: Facts) -> Facts:
     _check_texts("the facts", texts)
     for many in (facts.enforced, facts.faults):
         _check_texts("the facts", many)
-    for pairs in (facts.unsupported, facts.versions):
-        if len(pairs) > ENTRIES:
-            raise Invalid("The facts have more entries than there can be.")
+    if max(map(len, (facts.unsupported, facts.versions, facts.remarks))) > ENTRIES:
+        raise Invalid("The facts have more entries than there can be.")
     if not (0 <= facts.cores <= 1 << 20 and 0 <= facts.memory <= LARGEST << 10):
         raise Invalid("A host has not as many cores, or as much memory.")
     return attrs.evolve(
         facts,
         unsupported=tuple((kind[:TEXT], why[:REASON]) for kind, why in facts.unsupported),
+        remarks=tuple(remark[:REASON] for remark in facts.remarks),
         versions=tuple((name[:TEXT], version[:TEXT]) for name, version in facts.versions),
     )
 

@@ -141,6 +141,7 @@ def volunteer_view(volunteer: Volunteer) -> dict[str, Any]:
         "kernel": facts.kernel,
         "sandbox": facts.sandbox,
         "enforced": list(facts.enforced),
+        "remarks": list(facts.remarks),
         "faults": list(facts.faults),
         "unsupported": dict(facts.unsupported),
         "versions": dict(facts.versions),

@@ -175,6 +175,7 @@ def _facts(who: Registration, sandbox: SandboxFacts, paths: NetworkFacts) -> Fac
             ("python", platform.python_version()),
             ("twisted", twisted.__version__),
         ),
+        remarks=sandbox.remarks,
     )
 
 

@@ -153,7 +153,12 @@ class ChrootSandbox:
         if self._host.disks.images:
             capped |= {"disk", "inodes"}
         elif mode == "user":
-            remarks.append("The disk of a job cannot be capped: run the volunteer as root.")
+            how = (
+                "let the volunteer keep all capabilities"
+                if os.geteuid() == 0
+                else "run the volunteer as root"
+            )
+            remarks.append(f"The disk of a job cannot be capped: {how}.")
         if mode == "user" and os.geteuid() == 0:
             remarks.append(
                 "Jobs have no user id of their own, but root's without its rights: let the "

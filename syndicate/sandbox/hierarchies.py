@@ -27,6 +27,13 @@ FREEZER = "freezer"
 FREEZE = {1: ("freezer.state", "FROZEN", "THAWED"), 2: ("cgroup.freeze", "1", "0")}
 #: What every group of the second version has.
 _ALWAYS = (FREEZER, ACCOUNT)
+#: Said where there is not one. ``ip netns exec`` mounts /sys anew, and nothing in it.
+_NONE = (
+    "The memory, processes and cores of a job cannot be capped by control groups, nor its "
+    "processor time counted, nor can it be paused: none are mounted where the volunteer sees them. "
+    "Mount them (mount -t cgroup2 none /sys/fs/cgroup); if it was started by 'ip netns exec NAME', "
+    "which hides them, start it by 'nsenter --net=/run/netns/NAME' instead."
+)
 #: Microseconds of the spans in which the processor time of all processes is capped.
 _PERIOD = 100_000
 #: Of the processes in a group two are ours: the launcher, and the first one of its namespace.
@@ -64,6 +71,8 @@ def find(name: str, around: Collection[Path] = ()) -> tuple[tuple[Hierarchy, ...
     found: dict[Path, Hierarchy] = {}
     remarks = []
     mounted = sorted(mounts(), key=lambda mount: -mount.version)
+    if not mounted:
+        return (), [_NONE]
     for controller in (*CAPS, FREEZER, ACCOUNT):
         problems = []
         for home, version in _homes(mounted, controller, name, around):
@@ -77,11 +86,19 @@ def find(name: str, around: Collection[Path] = ()) -> tuple[tuple[Hierarchy, ...
             break
         else:
             why = "; ".join(problems) or "the kernel has no such control group mounted"
-            remarks.append(
-                f"{_lack(controller)} ({why}): run the volunteer as root, or with Delegate=yes "
-                "in its systemd unit."
-            )
+            remarks.append(f"{_lack(controller)} ({why}): {_remedy(mounted, controller)}.")
     return tuple(found.values()), remarks
+
+
+def _remedy(mounted: Collection[Mount], controller: str) -> str:
+    if not any(controller in mount.controllers for mount in mounted):
+        return "mount one that has it, or have it let through into the container"
+    if os.geteuid() == 0:
+        return (
+            "let the volunteer write to the control groups that it sees (a container often has "
+            "them read-only), or give it one of its own by Delegate=yes in its systemd unit"
+        )
+    return "run the volunteer as root, or with Delegate=yes in its systemd unit"
 
 
 def _lack(controller: str) -> str:

@@ -48,6 +48,11 @@ from syndicate.wire.interface import (
 
 log = Logger()
 
+_OPEN_PORTS = (
+    "Jobs are not kept from the ports of manager and volunteers, as nothing can be done to packets "
+    "here."
+)
+
 #: Most reports that go with a hello; the others follow it.
 MOST_UNACKED = 100
 
@@ -142,10 +147,7 @@ class Volunteer(Service):
         if await self._close_ports():
             probed = attrs.evolve(probed, enforced=(*probed.enforced, "ports"))
         else:
-            log.warn(
-                "Jobs are not kept from the ports of manager and volunteers, as nothing can be "
-                "done to packets here."
-            )
+            probed = attrs.evolve(probed, remarks=(*probed.remarks, _OPEN_PORTS))
         self._known = self._facts(probed, paths)
         for remark in probed.remarks:
             log.warn("{remark}", remark=remark)

@@ -324,6 +324,13 @@ def test_volunteers_are_listed_and_shown(syndicate: Commands, manager: FakeManag
     assert "8G" in syndicate("volunteers").out
     assert "sandbox     root" in syndicate("volunteers", "show", "v1").out
     assert syndicate("volunteers", "show", "v9").code == 3
+    why = "Its disk cannot be capped: run the volunteer as root."
+    manager.volunteers = [
+        volunteer("v1", remarks=[why], faults=["kill"], unsupported={"loss": "no nftables"})
+    ]
+    shown = syndicate("volunteers", "show", "v1").out
+    for line in (f"lacks       {why}", "faults      kill", "no faults   loss: no nftables"):
+        assert f"{line}\n" in shown
 
 
 # -- logs

@@ -416,6 +416,7 @@ def test_a_report_that_cannot_be_is_refused_and_changes_nothing(
         {"facts": {**to_plain(FACTS), "cores": -1}},
         {"facts": {**to_plain(FACTS), "memory": 10**30}},
         {"facts": {**to_plain(FACTS), "faults": ["kill"] * 1000}},
+        {"facts": {**to_plain(FACTS), "remarks": ["It lacks much."] * 1000}},
         {"boot": "\ud800"},
         {"boot": "b" * 1000},
         {"unacked": [{}]},

@@ -236,7 +236,9 @@ class Cluster:
                     "faults": (*paths.supported, "pause"),
                     **facts,
                 }
-                return Facts(**plain, sandbox=probed.mode, enforced=probed.enforced)
+                return Facts(
+                    **plain, sandbox=probed.mode, enforced=probed.enforced, remarks=probed.remarks
+                )
 
             service = Volunteer(
                 self.clock,

@@ -131,8 +131,27 @@ def test_a_missing_controller_is_remarked_on_with_what_to_do(
     monkeypatch.setattr("syndicate.sandbox.hierarchies.mounts", lambda: iter(()))
     hierarchies, remarks = find("syndicate-nobody")
     assert hierarchies == ()
-    assert len(remarks) == 5
-    assert all("Delegate=yes" in remark for remark in remarks)
+    (remark,) = remarks
+    assert "none are mounted" in remark
+    assert "nsenter --net=" in remark
+
+
+@pytest.mark.parametrize(
+    ("uid", "remedy"), [(0, "let the volunteer write"), (1000, "run the volunteer as root")]
+)
+def test_root_is_not_told_to_be_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uid: int, remedy: str
+) -> None:
+    shut = Mount(1, "/", tmp_path / "none", frozenset({"memory"}))
+    monkeypatch.setattr("syndicate.sandbox.hierarchies.mounts", lambda: iter((shut,)))
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    hierarchies, remarks = find("syndicate-nobody")
+    assert hierarchies == ()
+    memory, *others = remarks
+    assert memory.startswith("The memory of a job cannot be capped by a control group (No such")
+    assert remedy in memory
+    assert len(others) == 4
+    assert all("mount one that has it" in remark for remark in others)
 
 
 def test_the_second_version_freezes_kills_and_thaws_by_files(tmp_path: Path) -> None:

@@ -78,6 +78,11 @@ def show_volunteer(session: Session, name: str, output: str | None) -> None:
             "kernel": f"{volunteer['kernel']}, {volunteer['arch']}",
             "sandbox": volunteer["sandbox"],
             "enforces": ", ".join(volunteer["enforced"]),
+            "lacks": " ".join(volunteer.get("remarks", ())),
+            "faults": ", ".join(volunteer.get("faults", ())),
+            "no faults": "; ".join(
+                f"{kind}: {reason}" for kind, reason in volunteer.get("unsupported", {}).items()
+            ),
             "versions": ", ".join(f"{k} {v}" for k, v in volunteer["versions"].items()),
             "registered": volunteer["registered_at"],
             "heard": volunteer["heard_at"],
