@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from syndicate.cli.output import Column, Listing, Row, ago, seconds_since
+from syndicate.cli.output import Column, Listing, Row, ago, moment, seconds_since
 from syndicate.domain.quantities import say_size, say_span
 
 
@@ -103,7 +103,7 @@ VOLUNTEERS = Listing(
 
 AUDIT = Listing(
     columns=(
-        Column("AT", lambda entry: entry["at"][:19] + "Z"),
+        Column("AT", lambda entry: moment(entry["at"])),
         Column("WHO", lambda entry: entry["who"] or "(stranger)", most=20),
         Column("ROLE", lambda entry: entry["role"], spare=2),
         Column("DID", lambda entry: entry["did"]),
@@ -125,8 +125,8 @@ TOKENS = Listing(
         Column("ROLE", lambda token: token["role"]),
         Column("STATE", lambda token: token["state"]),
         Column("HOST", lambda token: token["host"] or ""),
-        Column("EXPIRES", lambda token: (token["expires_at"] or "never")[:19]),
-        Column("MADE", lambda token: token["created_at"][:19], wide=True),
+        Column("EXPIRES", lambda token: moment(token["expires_at"]) or "never"),
+        Column("MADE", lambda token: moment(token["created_at"]), wide=True),
         Column("REVOKED BY", lambda token: token["revoked_by"] or "", wide=True),
     ),
     csv=(
@@ -141,7 +141,7 @@ CERTIFICATES = Listing(
     columns=(
         Column("VOLUNTEER", lambda certificate: certificate["volunteer"]),
         Column("STATE", lambda certificate: certificate["state"]),
-        Column("EXPIRES", lambda certificate: certificate["expires_at"][:19]),
+        Column("EXPIRES", lambda certificate: moment(certificate["expires_at"])),
         Column("ASKED FROM", lambda certificate: certificate["address"]),
         Column("SERIAL", lambda certificate: certificate["serial"], wide=True),
         Column("REVOKED BY", lambda certificate: certificate["revoked_by"] or "", wide=True),

@@ -219,6 +219,11 @@ def visible(text: str) -> str:
     return text.translate(_VISIBLE)
 
 
+def moment(timestamp: str | None) -> str:
+    """A time for people to read, in whole seconds; forms for programs have all of it."""
+    return "" if timestamp is None else f"{timestamp[:19]}Z"
+
+
 def ago(timestamp: str | None) -> str:
     """How long ago something was: ``3m20s``."""
     return "" if timestamp is None else say_span(round(seconds_since(timestamp)))

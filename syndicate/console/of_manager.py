@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from syndicate.console.process import Process
 from syndicate.console.server import Console
-from syndicate.console.tables import Facts, Table, Text
+from syndicate.console.tables import Facts, Table, Text, moment
 from syndicate.console.words import Visitor, Word
 from syndicate.domain.errors import Invalid
 from syndicate.domain.job import Job, JobState, Machine
@@ -67,9 +67,9 @@ class Looking:
         facts = {
             **self._row(job),
             "attempt": job.attempt,
-            "submitted": timestamp(job.submitted_at),
-            "started": timestamp(job.started_at),
-            "finished": timestamp(job.finished_at),
+            "submitted": moment(timestamp(job.submitted_at)),
+            "started": moment(timestamp(job.started_at)),
+            "finished": moment(timestamp(job.finished_at)),
         }
         return Facts(job, facts, Table(job.machines, _machine, ""))
 
@@ -111,7 +111,7 @@ class Looking:
             "holds": member.holding and f"{member.holding.machine} of job {member.holding.job}",
             "clock": f"off by {member.offset.value:.6f}s ± {member.offset.uncertainty:.6f}s",
             "failures": self._manager.hygiene.of(name).failures or None,
-            "registered": timestamp(volunteer.registered_at),
+            "registered": moment(timestamp(volunteer.registered_at)),
         }
         return Facts(member, facts)
 
@@ -122,11 +122,18 @@ class Looking:
     async def _faults(self, number: int) -> Table[Any]:
         _, found = await self._manager.history.job_and_faults(number)
         views = [fault_view(number, fault) for fault in found]
-        shown = (
-            *("id", "kind", "machines", "by", "state", "verified_at", "healed_at", "ended"),
-            "note",
+        shown = ("id", "kind", "machines", "by", "state")
+        return Table(
+            views,
+            lambda each: {
+                **{key: each[key] for key in shown},
+                "verified_at": moment(each["verified_at"], 3),
+                "healed_at": moment(each["healed_at"], 3),
+                "ended": each["ended"],
+                "note": each["note"],
+            },
+            "It had none.",
         )
-        return Table(views, lambda each: {key: each[key] for key in shown}, "It had none.")
 
     def events(self, number: int | str, after: int | str = 0) -> Deferred[Table[Any]]:
         """What happened to a job."""
@@ -138,7 +145,7 @@ class Looking:
             list(enumerate(found, after + 1)),
             lambda each: {
                 "n": each[0],
-                "at": timestamp(each[1]["at"]),
+                "at": moment(timestamp(each[1]["at"]), 3),
                 "kind": each[1]["kind"],
                 "details": each[1]["details"],
             },
@@ -153,7 +160,7 @@ class Looking:
         health = await manager.health()
         facts: dict[str, object] = {
             "cluster": manager.site.cluster,
-            "started": timestamp(manager.started_at),
+            "started": moment(timestamp(manager.started_at)),
         }
         for name, states in (
             ("jobs", (job.state.value for job in manager.book.jobs.values())),
@@ -289,6 +296,6 @@ def _volunteer(volunteer: Any) -> dict[str, object]:
         "cores": facts.cores,
         "memory": say_size(facts.memory),
         "sandbox": facts.sandbox,
-        "heard": timestamp(volunteer.heard_at),
+        "heard": moment(timestamp(volunteer.heard_at)),
         "why": volunteer.reason,
     }

@@ -19,6 +19,14 @@ def visible(value: object) -> str:
     return ("" if value is None else str(value)).translate(_VISIBLE)
 
 
+def moment(timestamp: str | None, places: int = 0) -> str:
+    """A time of the API for people to read.
+
+    :param places: of its seconds.
+    """
+    return "" if timestamp is None else timestamp[: 19 + (places and places + 1)] + "Z"
+
+
 class Table(list[T], Generic[T]):
     """A list of values that shows itself as a table, with a row for each."""
 

@@ -29,7 +29,9 @@ def record_ask(
         body = ask.body if isinstance(ask.body, dict) else {}
         told: dict[str, Any] = {"attempt": part.attempt}
         if ask.verb == "fault":
-            told = {**told, **{key: body.get(key) for key in ("kind", "arguments", "token")}}
+            told |= {key: body.get(key) for key in ("kind", "arguments")}
+            if isinstance(outcome, dict) and "id" in outcome:
+                told["fault"] = outcome["id"]
         audit.record(
             Entry(
                 clock.seconds(),

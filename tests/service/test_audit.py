@@ -97,6 +97,8 @@ async def test_what_clients_do_to_their_job_is_recorded(make_door: Make) -> None
     volunteer = door.cluster.job(number).machine("client[0]").volunteer
     assert entries[0].actor.address == volunteer
     assert entries[0].details["arguments"] == {"machine": "slave[0]"}
+    assert [each.details.get("fault") for each in entries] == ["f1", None, None]
+    assert not any("token" in each.details for each in entries)
 
 
 @pytest_twisted.ensureDeferred

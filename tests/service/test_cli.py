@@ -282,6 +282,8 @@ def test_a_job_is_shown_with_its_machines(syndicate: Commands) -> None:
     shown = syndicate("status", "2").out
     assert "job        2 (wordcount) of ann" in shown
     assert "master   v1         10.77.0.2  running" in shown
+    # People are told whole seconds.
+    assert re.search(r"^submitted  \S+T\d\d:\d\d:\d\dZ$", shown, re.MULTILINE)
     assert json.loads(syndicate("status", "2", "-o", "json").out)["job"] == 2
     assert syndicate("status", "latest", "-o", "id").out == "3\n"
 

@@ -15,6 +15,7 @@ from syndicate.cli.output import (
     Listing,
     chosen,
     make_table,
+    moment,
     output_option,
     session_console,
     show,
@@ -120,7 +121,7 @@ def _show_cluster(session: Session, output: str) -> None:
     write_facts(
         {
             "cluster": f"{found['cluster']} (Syndicate {found['version']})",
-            "manager": f"{session.settings.url}, since {found['started_at']}",
+            "manager": f"{session.settings.url}, since {moment(found['started_at'])}",
             "volunteers": _counts(found["volunteers"]),
             "jobs": _counts(found["jobs"]),
             "store": _store(found["store"]),
@@ -167,9 +168,9 @@ def _describe(job: dict[str, Any]) -> None:
             "state": f"{job['outcome'] or job['state']}{place}",
             "why": job["reason"],
             "machines": f"{job['machines_wanted']}, attempt {job['attempt']}",
-            "submitted": job["submitted_at"],
-            "started": job["started_at"],
-            "finished": job["finished_at"] + (f", after {ran}" if ran else "")
+            "submitted": moment(job["submitted_at"]),
+            "started": moment(job["started_at"]),
+            "finished": moment(job["finished_at"]) + (f", after {ran}" if ran else "")
             if job["finished_at"]
             else None,
             "limits": f"{say_span(limits['wall'])}, processor {say_span(limits['cpu'])},"

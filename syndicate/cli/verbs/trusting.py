@@ -8,7 +8,7 @@ import click
 
 from syndicate.cli.grammar import Verb, Verbs
 from syndicate.cli.listings import CERTIFICATES, TOKENS
-from syndicate.cli.output import chosen, output_option, show, write_json
+from syndicate.cli.output import chosen, moment, output_option, show, write_json
 from syndicate.cli.session import Session, pass_session
 from syndicate.cli.types import SPAN
 
@@ -65,7 +65,7 @@ def new_token(
         click.echo(made["id"])
     else:
         click.echo(made["secret"])
-        until = f"until {made['expires_at']}" if made["expires_at"] else "for ever"
+        until = f"until {moment(made['expires_at'])}" if made["expires_at"] else "for ever"
         whose = made["user"]
         session.say(f"A token of the role {role} for {whose}, good {until}. Keep it secret.")
 

@@ -10,7 +10,7 @@ import click
 
 from syndicate.cli.grammar import Verb, Verbs
 from syndicate.cli.listings import VOLUNTEERS
-from syndicate.cli.output import chosen, output_option, show, write_facts
+from syndicate.cli.output import chosen, moment, output_option, show, write_facts
 from syndicate.cli.session import Session, pass_session
 from syndicate.domain.errors import NotFound
 from syndicate.domain.quantities import say_size
@@ -84,8 +84,8 @@ def show_volunteer(session: Session, name: str, output: str | None) -> None:
                 f"{kind}: {reason}" for kind, reason in volunteer.get("unsupported", {}).items()
             ),
             "versions": ", ".join(f"{k} {v}" for k, v in volunteer["versions"].items()),
-            "registered": volunteer["registered_at"],
-            "heard": volunteer["heard_at"],
+            "registered": moment(volunteer["registered_at"]),
+            "heard": moment(volunteer["heard_at"]),
         }
     )
 
