@@ -83,10 +83,16 @@ class Model:
             what = f"the submission of {task.name} was answered with job {before}, then with {job}"
             self.report([Violation(Rule.ENDED_ONCE, what)])
 
-    def listed(self, jobs: Sequence[Mapping[str, Any]], *, whole: bool) -> None:
+    def known(self) -> frozenset[int]:
+        """The jobs that a list of all must have, if it is asked for from now on."""
+        return frozenset({*self.finished, *self.acknowledged.values()})
+
+    def listed(
+        self, jobs: Sequence[Mapping[str, Any]], wanted: frozenset[int] | None = None
+    ) -> None:
         """The manager has shown its jobs.
 
-        :param whole: whether they were all.
+        :param wanted: if they are all, what was `known` before they were asked for.
         """
         self.counts["listings"] += 1
         by_number = {job["job"]: job for job in jobs}
@@ -96,8 +102,8 @@ class Model:
             elif job["job"] in self.finished:
                 what = f"job {job['job']} was finished, and is {job['state']} now"
                 self.report([Violation(Rule.RESULT_KEPT, what, str(job))])
-        if whole:
-            lost = {*self.finished, *self.acknowledged.values()} - by_number.keys()
+        if wanted is not None:
+            lost = wanted - by_number.keys()
             self.report(
                 Violation(Rule.ENDED_ONCE, f"job {number} was acknowledged, and is not there")
                 for number in sorted(lost)

@@ -65,9 +65,12 @@ class Watcher:
 
     def _list(self, *, whole: bool) -> list[dict[str, Any]]:
         limit = 10_000 if whole else LATEST
+        with self._lock:
+            # What is acknowledged while the answer is on its way need not be in it.
+            wanted = self._model.known() if whole else None
         jobs: list[dict[str, Any]] = self._door.get(f"/v1/jobs?all=1&limit={limit}")["jobs"]
         with self._lock:
-            self._model.listed(jobs, whole=whole)
+            self._model.listed(jobs, wanted)
             for job in jobs:
                 if job["state"] == "finished" and job["job"] not in self._model.judged:
                     self._wanted[job["job"]] = job

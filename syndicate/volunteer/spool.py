@@ -59,7 +59,10 @@ class Spool:
         frame = encode(Frame(self._clock.seconds(), stream, data))
         try:
             self._file.seek(self.length)
-            self._file.write(frame)
+            rest = memoryview(frame)
+            while rest:
+                # A disk that becomes full takes a part first, and says so only to the next.
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             # The disk is full: what came so far stays, and the report tells of the rest.
             self.problem = f"The volunteer could not keep the output: {error.strerror}."

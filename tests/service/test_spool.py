@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from syndicate.domain.errors import Conflict, Forbidden, VolunteerLost
 from syndicate.domain.log import Decoder
 from syndicate.volunteer.spool import GATHER, PORTION, RETRY, Spool
+from tests.support.tiny_disk import fill, tiny_disk
 
 
 @attrs.define
@@ -127,3 +128,22 @@ def test_a_full_disk_keeps_what_came_before_and_says_so(
     spool._file = (tmp_path / "log").open("r+b", buffering=0)
     assert fired(spool.flush())
     assert receiver.printed == b"before"
+
+
+@pytest.mark.needs_root
+def test_what_a_disk_took_the_half_of_is_not_taken_for_whole(
+    tmp_path: Path, clock: Clock, receiver: Receiver
+) -> None:
+    with tiny_disk(tmp_path / "disk", 1 << 20) as disk:
+        spool = Spool(clock, receiver, disk / "log", 1, 1, "master")  # type: ignore[arg-type]
+        spool.write(1, b"a" * 3000)
+        whole = spool.length
+        filler = fill(disk)
+        # The page that was begun takes a part of it; for the rest there is none.
+        spool.write(1, b"b" * 3000)
+        filler.unlink()
+        spool.write(1, b"c" * 100)
+        spool.flush()
+        assert (spool.length, receiver.printed) == (whole, b"a" * 3000)
+        assert "could not keep the output" in spool.problem
+        spool.close()

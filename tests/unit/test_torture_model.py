@@ -25,7 +25,7 @@ def told(model: Model, found: Ending) -> None:
     """Let a job be submitted, listed and looked at."""
     of = model.tasks[found.job["name"]]
     model.submitted(of, found.job["job"])
-    model.listed([found.job], whole=False)
+    model.listed([found.job])
     model.ended(found)
 
 
@@ -48,14 +48,22 @@ def test_an_acknowledged_job_that_has_not_ended_or_is_gone_is_found() -> None:
     waiting.submitted(task(), 1)
     assert broken(waiting) == {Rule.ENDED_ONCE}
     told(gone, ending(task()))
-    gone.listed([], whole=True)
+    gone.listed([], gone.known())
     assert broken(gone) == {Rule.ENDED_ONCE}
+
+
+def test_a_job_that_is_acknowledged_while_jobs_are_listed_is_not_missed() -> None:
+    model = model_of()
+    wanted = model.known()
+    model.submitted(task(), 1)
+    model.listed([], wanted)
+    assert not model.violations
 
 
 def test_two_jobs_of_one_submission_are_found() -> None:
     model = model_of()
     first, second = ending(task(), 1), ending(task(), 2)
-    model.listed([first.job, second.job], whole=True)
+    model.listed([first.job, second.job], model.known())
     assert broken(model) == {Rule.ENDED_ONCE}
     answered = model_of()
     answered.submitted(task(), 1)
@@ -75,7 +83,7 @@ def test_a_result_that_is_told_of_otherwise_later_is_found(change: Callable[...,
     model = model_of()
     found = ending(task())
     told(model, found)
-    model.listed([change(found.job)], whole=False)  # type: ignore[list-item]
+    model.listed([change(found.job)])  # type: ignore[list-item]
     assert Rule.RESULT_KEPT in broken(model)
 
 
