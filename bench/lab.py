@@ -30,7 +30,7 @@ def measure(session: Session) -> list[Figure]:
         name = f"up{run}"
         try:
             ups.append(_command(labs, "up", "-n", str(VOLUNTEERS), "--name", name))
-            downs.append(_command(labs, "down", "--name", name))
+            downs.append(_command(labs, "down", "--yes", "--name", name))
         except BaseException:
             Lab(name, labs / name).down()
             raise

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,7 +17,7 @@ import pytest
 
 from syndicate.cli.verbs import volunteers
 from tests.support.commands import Commands
-from tests.support.fake_manager import FakeManager, at, volunteer
+from tests.support.fake_manager import FakeManager, at, job, volunteer
 
 
 class Terminal(io.StringIO):
@@ -83,6 +87,41 @@ def test_the_audit_log_is_shown_without_what_would_move_the_cursor(
     found = syndicate("audit", "--who", "ann", "-o", "json").out
     assert [each["who"] for each in json.loads(found)] == ["ann"]
     assert syndicate("audit", "--who", "eve").err == "Nothing of that kind was recorded.\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "words", "done"),
+    [("n\n", [], False), ("\x04", [], False), ("y\n", [], True), ("", ["--yes"], True)],
+)
+def test_what_cannot_be_undone_is_asked_for_on_a_terminal(
+    manager: FakeManager, typed: str, words: list[str], done: bool
+) -> None:
+    manager.jobs[1] = job(1)
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, typed.encode())
+        subprocess.run(
+            [sys.executable, "-m", "syndicate.cli", "cancel", "1", *words],
+            stdin=theirs,
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+            check=False,
+            timeout=8,
+        )
+        said = os.read(ours, 4096).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert ("? [y/N]" in said) == (not words)
+    assert (manager.jobs[1]["outcome"] == "cancelled") == done
+
+
+def test_nobody_is_asked_where_there_is_no_terminal(
+    syndicate: Commands, manager: FakeManager
+) -> None:
+    manager.jobs[1] = job(1)
+    assert "[y/N]" not in syndicate("cancel", "1").err
+    assert manager.jobs[1]["outcome"] == "cancelled"
 
 
 def noted_ssh(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from syndicate.cli.asking import agreed, yes_option
 from syndicate.cli.grammar import Verb, Verbs
 from syndicate.cli.output import Column, Listing, chosen, output_option, show
 from syndicate.cli.session import Session, pass_session
@@ -223,9 +224,12 @@ def list_faults(session: Session, job: str, output: str | None) -> None:
 @click.command(cls=Verb, examples=("syndicate fault revoke 17 'client[0]'",))
 @click.argument("job", type=JOB)
 @click.argument("machine")
+@yes_option
 @pass_session
-def revoke(session: Session, job: str, machine: str) -> None:
+def revoke(session: Session, job: str, machine: str, yes: bool) -> None:
     """Take a client's handle away: it can hurt its job no more."""
     number = session.job(job)["job"]
+    if not agreed(f"Revoke the handle of {machine} of job {number}?", yes):
+        return
     session.connection.post(f"/v1/jobs/{number}/handles/{quote(machine, safe='')}/revoke", {})
     session.say(f"The handle of {machine} of job {number} is revoked.")

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from syndicate.cli import exits
+from syndicate.cli.asking import agreed, yes_option
 from syndicate.cli.grammar import Verb, Verbs
 from syndicate.cli.output import Column, Listing, chosen, output_option, show
 from syndicate.cli.session import Session, pass_session
@@ -118,16 +119,30 @@ def up(
     click.echo(about.url)
 
 
-@click.command(cls=Verb, examples=("syndicate lab down", "syndicate lab down --keep-state"))
+@click.command(
+    cls=Verb,
+    examples=(
+        "syndicate lab down",
+        "syndicate lab down --keep-state",
+        "syndicate lab down --yes           without asking",
+    ),
+)
 @click.option("--keep-state", is_flag=True, help="Keep jobs and logs for the next up.")
+@yes_option
 @name_option
 @pass_session
-def down(session: Session, keep_state: bool, name: str | None) -> None:
+def down(session: Session, keep_state: bool, yes: bool, name: str | None) -> None:
     """End a lab, in whatever state it is, and leave nothing of it."""
     _as_root(session)
     found = _lab(session, name)
+    there = found.directory.exists()
+    if there and not agreed(f"End lab {found.name!r}{'' if keep_state else _AND_ALL}?", yes):
+        return
     if not found.down(keep_state=keep_state):
         session.say(f"There is no lab {found.name!r}.")
+
+
+_AND_ALL = ", with all its jobs and logs"
 
 
 HOSTS = Listing(

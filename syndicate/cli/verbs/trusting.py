@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import click
 
+from syndicate.cli.asking import agreed, yes_option
 from syndicate.cli.grammar import Verb, Verbs
 from syndicate.cli.listings import CERTIFICATES, TOKENS
 from syndicate.cli.output import chosen, moment, output_option, show, write_json
@@ -81,10 +82,13 @@ def list_tokens(session: Session, output: str | None) -> None:
 
 @click.command("revoke", cls=Verb, examples=("syndicate token revoke 4f21ab90cc3e",))
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@yes_option
 @pass_session
-def revoke_token(session: Session, ids: tuple[str, ...]) -> None:
+def revoke_token(session: Session, ids: tuple[str, ...], yes: bool) -> None:
     """Let nobody in with a token any more, by the id that ``token list`` shows."""
     for each in ids:
+        if not agreed(f"Revoke the token {each} for ever?", yes):
+            continue
         revoked = session.connection.post(f"/v1/tokens/{quote(each, safe='')}/revoke", {})["token"]
         session.say(f"The token {revoked['id']} of {revoked['user']} is good no more.")
 
@@ -108,12 +112,15 @@ def list_certificates(session: Session, output: str | None) -> None:
 
 @click.command("revoke", cls=Verb, examples=("syndicate certificate revoke v7",))
 @click.argument("names", nargs=-1, required=True, metavar="VOLUNTEER...")
+@yes_option
 @pass_session
-def revoke_certificate(session: Session, names: tuple[str, ...]) -> None:
+def revoke_certificate(session: Session, names: tuple[str, ...], yes: bool) -> None:
     """Let a volunteer in no more; for operators. Its host still has the join token, so revoke that
     too, or it can come back by another name.
     """
     for name in names:
+        if not agreed(f"Revoke the certificate of {name}?", yes):
+            continue
         session.connection.post(f"/v1/certificates/{quote(name, safe='')}/revoke", {})
         session.say(
             f"{name} is let in no more. To change that: "

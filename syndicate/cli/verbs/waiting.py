@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
 import click
 
 from syndicate.cli import exits
+from syndicate.cli.asking import agreed, asks, yes_option
 from syndicate.cli.following import PATIENCE, tell_end
 from syndicate.cli.grammar import Verb
 from syndicate.cli.listings import JOBS
-from syndicate.cli.output import chosen, output_option, show
+from syndicate.cli.output import chosen, output_option, show, visible
 from syndicate.cli.session import Session, pass_session
 from syndicate.cli.types import JOB, SPAN
 from syndicate.domain.errors import Conflict
@@ -81,7 +81,7 @@ def _wait_for(
     cls=Verb, examples=("syndicate cancel 17", "syndicate cancel 17 18 --yes     without asking")
 )
 @click.argument("jobs", type=JOB, nargs=-1, required=True)
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @output_option
 @pass_session
 def cancel(session: Session, jobs: tuple[str, ...], yes: bool, output: str | None) -> int:
@@ -89,10 +89,10 @@ def cancel(session: Session, jobs: tuple[str, ...], yes: bool, output: str | Non
     code = exits.PASSED
     cancelled = []
     for name in jobs:
-        if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+        if asks(yes):
             job = session.job(name)
             name = str(job["job"])
-            if not click.confirm(f"Cancel job {name} ({job['name']})?", err=True):
+            if not agreed(f"Cancel job {name} ({visible(job['name'])})?", yes):
                 continue
         try:
             job = session.connection.post(f"/v1/jobs/{name}/cancel", {})["job"]
