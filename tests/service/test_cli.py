@@ -328,10 +328,10 @@ def test_volunteers_are_listed_and_shown(syndicate: Commands, manager: FakeManag
     assert syndicate("volunteers", "show", "v9").code == 3
     why = "Its disk cannot be capped: run the volunteer as root."
     manager.volunteers = [
-        volunteer("v1", remarks=[why], faults=["kill"], unsupported={"loss": "no nftables"})
+        volunteer("v1", remarks=[why], faults=["pause"], unsupported={"loss": "no nftables"})
     ]
     shown = syndicate("volunteers", "show", "v1").out
-    for line in (f"lacks       {why}", "faults      kill", "no faults   loss: no nftables"):
+    for line in (f"lacks       {why}", "faults      kill, pause", "no faults   loss: no nftables"):
         assert f"{line}\n" in shown
 
 

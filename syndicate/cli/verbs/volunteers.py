@@ -79,7 +79,8 @@ def show_volunteer(session: Session, name: str, output: str | None) -> None:
             "sandbox": volunteer["sandbox"],
             "enforces": ", ".join(volunteer["enforced"]),
             "lacks": " ".join(volunteer.get("remarks", ())),
-            "faults": ", ".join(volunteer.get("faults", ())),
+            # A kill needs nothing of the host; what it says is of all else.
+            "faults": ", ".join(("kill", *volunteer.get("faults", ()))),
             "no faults": "; ".join(
                 f"{kind}: {reason}" for kind, reason in volunteer.get("unsupported", {}).items()
             ),
