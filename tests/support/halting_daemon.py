@@ -19,7 +19,7 @@ from twisted.scripts.twistd import run
 
 from syndicate.lab.daemons import RealDaemons
 from syndicate.lab.state import Host
-from syndicate.manager.desk import FaultDesk
+from syndicate.manager.fault_orders import FaultOrders
 from syndicate.network.guard import NftGuard
 from syndicate.sandbox.enclosure import Enclosure
 from syndicate.sandbox.run import Run
@@ -36,8 +36,8 @@ POINTS: dict[str, tuple[type, str, bool]] = {
     "after a cut, before its proof": (NftGuard, "_apply", False),
     "after the proof of a cut": (NftGuard, "_verify", False),
     # Of the manager.
-    "with a fault written down, before its orders": (FaultDesk, "_carry_out", True),
-    "with a fault done, before its answer": (FaultDesk, "_carry_out", False),
+    "with a fault written down, before its orders": (FaultOrders, "carry_out", True),
+    "with a fault done, before its answer": (FaultOrders, "carry_out", False),
 }
 
 
