@@ -26,6 +26,7 @@ RUNTIME = [
 TEST = [
     "pytest>=8.0",  # the first to rely on a pluggy with the wrappers that our rules are made of
     "pytest-twisted>=1.14.3",  # before, it called what Twisted deprecates since 24.7
+    "pytest-xdist>=3.8",  # the oldest that was seen to work beside pytest-twisted
     "hypothesis>=6.100",  # the oldest our tests were run with
     "packaging>=22",  # the oldest our tests were run with
     "coverage>=7.4",  # the oldest our tests were run with
