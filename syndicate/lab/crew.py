@@ -68,6 +68,8 @@ class Crew:
                     f" ready. {late.name}, which was not, said:\n{self._last_words(late)}"
                 )
             time.sleep(_LOOK)
+        # Of one that was killed a thread may have been on its way out when its end was noticed.
+        processes.reap()
 
     def _last_words(self, host: Host) -> str:
         for name in ("output", "log"):
