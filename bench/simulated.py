@@ -104,23 +104,27 @@ class Swarm:
     def start(self) -> None:
         """Let all dial."""
         authority = self.place / "state/authority/ca.pem"
-        # Made once, with a certificate for all of them: a thousand would be what this process
-        # spends its time with.
+        # One key for all, but a certificate each, as the manager keeps for every connection what it
+        # was shown: one with a thousand names would be what its memory is full of.
         key = ec.generate_private_key(ec.SECP256R1())
-        names = tuple(f"s{number}" for number in range(self.count))
         issuer = VolunteerIssuer(authority.parent)
-        shown = key, issuer.sign(names, key.public_key(), time.time())
-        context = client_options(authority.read_bytes(), shown)
+        names = [f"s{number}" for number in range(self.count)]
+        contexts = [
+            client_options(
+                authority.read_bytes(),
+                (key, issuer.sign((name,), key.public_key(), time.time())),
+            )
+            for name in names
+        ]
         # Sources are fetched once for all, so not as one volunteer, which may fetch its own only.
         staff = (self.place / "state/tokens/staff").read_text().strip()
         transfer = SharedTransfer(
             HttpsTransfer(reactor, "127.0.0.1", self.api_port, authority, lambda: staff, reactor)
         )
         cache = FileBlobStore(self.place / "cache", LARGEST, reactor)
-        make = functools.partial(self._dialler, context)
         self._began = time.monotonic()
-        for number in range(self.count):
-            name = f"s{number}"
+        for number, (name, context) in enumerate(zip(names, contexts, strict=True)):
+            make = functools.partial(self._dialler, context)
             facts = functools.partial(_facts, number)
             sandbox, spool = MemorySandbox(reactor), self.place / "spool" / name
             volunteer = Volunteer(

@@ -95,7 +95,7 @@ class Api:
         }
 
     def _job_counts(self) -> dict[str, int]:
-        counts = _counts(job.state.value for job in self._manager.book.jobs.values())
+        counts = _counts(job.state.value for job in self._manager.book.shown())
         if archived := self._manager.history.archived:
             finished = JobState.FINISHED.value
             counts[finished] = counts.get(finished, 0) + archived

@@ -163,7 +163,7 @@ class Looking:
             "started": moment(timestamp(manager.started_at)),
         }
         for name, states in (
-            ("jobs", (job.state.value for job in manager.book.jobs.values())),
+            ("jobs", (job.state.value for job in manager.book.shown())),
             ("volunteers", (member.state.value for member in manager.fleet.members.values())),
         ):
             counts: dict[str, int] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -210,6 +211,10 @@ class Book:
         not have happened for the next manager.
         """
         return self._stored.get(number) or self.jobs.get(number)
+
+    def shown(self) -> Iterator[Job]:
+        """All jobs that are in memory, as they are `stored`."""
+        return (self._stored.get(number, job) for number, job in self.jobs.items())
 
     def durable(self) -> Deferred[None]:
         """Fires once all that has happened so far is durable."""

@@ -602,6 +602,8 @@ async def test_nobody_is_told_of_what_is_not_stored_yet(make_door: Make) -> None
     _, told = await door.ask("GET", "/v1/jobs/1")
     _, listed = await door.ask("GET", "/v1/jobs")
     assert told["job"] == listed["jobs"][0]
+    _, status = await door.ask("GET", "/v1/status")
+    assert status["jobs"] == {"running": 1}
     _, events = await door.ask("GET", "/v1/jobs/1/events")
     assert (told["job"]["state"], told["job"]["events"]) == ("running", len(events["events"]))
     manager._journal._store = store
