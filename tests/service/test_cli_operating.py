@@ -17,7 +17,7 @@ import pytest
 
 from syndicate.cli.verbs import volunteers
 from tests.support.commands import Commands
-from tests.support.fake_manager import FakeManager, at, job, volunteer
+from tests.support.fake_manager import FakeManager, at, fault, job, volunteer
 
 
 class Terminal(io.StringIO):
@@ -122,6 +122,38 @@ def test_nobody_is_asked_where_there_is_no_terminal(
     manager.jobs[1] = job(1)
     assert "[y/N]" not in syndicate("cancel", "1").err
     assert manager.jobs[1]["outcome"] == "cancelled"
+
+
+@pytest.mark.parametrize("form", ["table", "wide", "json", "jsonl", "csv", "id"])
+def test_what_was_healed_is_told_in_every_form(
+    syndicate: Commands, manager: FakeManager, form: str
+) -> None:
+    manager.jobs[1] = job(1, state="running")
+    manager.faults[1] = [
+        fault(1, "pause", 1, 2),
+        fault(2, "kill", 1, None),
+        fault(3, "disconnect", 1, None),
+    ]
+    (out, err) = (ended := syndicate("fault", "heal", "1", "-o", form)).out, ended.err
+    assert (ended.code, err) == (0, "2 healed.\n")
+    told = {
+        "json": lambda: [each["id"] for each in json.loads(out)],
+        "jsonl": lambda: [json.loads(line)["id"] for line in out.splitlines()],
+        "csv": lambda: [line.partition(",")[0] for line in out.splitlines()[1:]],
+        "id": out.split,
+    }.get(form, lambda: [line.split()[0] for line in out.splitlines()[1:]])
+    assert told() == ["f2", "f3"]
+
+
+def test_one_fault_is_healed_and_nothing_where_none_is_left(
+    syndicate: Commands, manager: FakeManager
+) -> None:
+    manager.jobs[1] = job(1, state="running")
+    manager.faults[1] = [fault(1, "pause", 1, None), fault(2, "kill", 1, None)]
+    assert syndicate("fault", "heal", "1", "f2", "-o", "id").out == "f2\n"
+    assert syndicate("fault", "heal", "1", "f2", "-o", "json").out == "[]\n"
+    told = "Nothing of that is in force.\n0 healed.\n"
+    assert syndicate("fault", "heal", "1", "f2") == (0, "", told)
 
 
 def noted_ssh(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:

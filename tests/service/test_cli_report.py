@@ -8,12 +8,11 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.commands import Commands
-from tests.support.fake_manager import START, FakeManager, at, finished, job, machine
+from tests.support.fake_manager import START, FakeManager, at, fault, finished, job, machine
 
 BEGAN = START.timestamp()
 
@@ -41,24 +40,6 @@ def manager(fake_manager: FakeManager) -> FakeManager:
         "2,client[0],cut off",
     ]
     return server
-
-
-def fault(number: int, kind: str, applied: float, healed: float | None) -> dict[str, Any]:
-    return {
-        "id": f"f{number}",
-        "job": 1,
-        "attempt": 2,
-        "kind": kind,
-        "machines": ["master"],
-        "by": "client[0]",
-        "state": "verified" if healed is None else "healed",
-        "with_disk": False if kind == "revive" else None,
-        "requested_at": at(applied - 0.01),
-        "applied_at": at(applied),
-        "verified_at": at(applied + 0.005),
-        "healed_at": None if healed is None else at(healed),
-        "note": "no process left",
-    }
 
 
 def test_a_report_has_every_form_for_programs(syndicate: Commands) -> None:

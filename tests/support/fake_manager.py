@@ -118,6 +118,26 @@ def volunteer(name: str, **changes: Any) -> Record:
     }
 
 
+def fault(number: int, kind: str, applied: float, healed: float | None) -> Record:
+    """A fault of the second attempt, applied and perhaps healed so long after the start."""
+    return {
+        "id": f"f{number}",
+        "job": 1,
+        "attempt": 2,
+        "kind": kind,
+        "amount": None,
+        "machines": ["master"],
+        "by": "client[0]",
+        "state": "verified" if healed is None else "healed",
+        "with_disk": False if kind == "revive" else None,
+        "requested_at": at(applied - 0.01),
+        "applied_at": at(applied),
+        "verified_at": at(applied + 0.005),
+        "healed_at": None if healed is None else at(healed),
+        "note": "no process left",
+    }
+
+
 def finished(outcome: str = "passed", **changes: Any) -> Record:
     """What a job's record becomes when it ends."""
     return {
@@ -368,6 +388,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _post_jobs(self, words: list[str], query: Record, body: bytes) -> None:
         given = json.loads(body)
+        if words[1:] == ["faults", "heal"]:
+            self._heal(int(words[0]), given.get("id"))
         if words:
             self._cancel(int(words[0]))
         if query.get("dry_run"):
@@ -380,6 +402,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(409, "would_wait", "The job would wait.")
         status, record = self.fake.submit(given)
         self._answer(status, {"job": record})
+
+    def _heal(self, number: int, which: str | None) -> None:
+        faults = self.fake.faults.get(number, [])
+        ended = [
+            each for each in faults if each["healed_at"] is None and which in (None, each["id"])
+        ]
+        for each in ended:
+            each |= {"state": "healed", "healed_at": at(9)}
+        self._answer(200, {"healed": [each["id"] for each in ended]})
 
     def _cancel(self, number: int) -> None:
         record = self._find(str(number))

@@ -199,15 +199,19 @@ def partition(
 @click.command(cls=Verb, examples=("syndicate fault heal 17", "syndicate fault heal 17 f3"))
 @click.argument("job", type=JOB)
 @click.argument("which", required=False)
+@output_option
 @pass_session
-def heal(session: Session, job: str, which: str | None) -> None:
-    """End one fault that is in force, or all of them."""
-    number = session.job(job)["job"]
-    body = {} if which is None else {"id": which}
-    healed = session.connection.post(f"/v1/jobs/{number}/faults/heal", body)["healed"]
-    for name in healed:
-        click.echo(name)
-    session.say(f"{len(healed)} healed.")
+def heal(session: Session, job: str, which: str | None, output: str | None) -> None:
+    """End one fault that is in force, or all of them, and show those that ended."""
+    output = chosen(session, output)
+    faults = f"/v1/jobs/{session.job(job)['job']}/faults"
+    healed = session.connection.post(f"{faults}/heal", {} if which is None else {"id": which})
+    names = set(healed["healed"])
+    # Of nothing there is nothing more to find out.
+    all_of_it = session.connection.get(faults)["faults"] if names else []
+    listing = FAULTS._replace(empty="Nothing of that is in force.")
+    show(session, listing, [fault for fault in all_of_it if fault["id"] in names], output)
+    session.say(f"{len(names)} healed.")
 
 
 @click.command("list", cls=Verb, examples=("syndicate fault list 17 -o wide",))
