@@ -10,6 +10,7 @@ until all of them are registered are printed.
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ from syndicate.credentials.tls import client_options
 from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import NetworkFacts
 from syndicate.network.memory import MemoryFaults
+from syndicate.plugins.daemon import COLLECT
 from syndicate.sandbox.interface import SandboxFacts
 from syndicate.sandbox.memory import MemorySandbox
 from syndicate.volunteer.service import Session, Volunteer
@@ -172,6 +174,7 @@ def main() -> None:
         textFileLogObserver(sys.stderr), [LogLevelFilterPredicate(LogLevel.warn)]
     )
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    gc.set_threshold(*COLLECT)  # as a volunteer's daemon does
     count, wire_port, api_port = map(int, sys.argv[1:4])
     swarm = Swarm(count, wire_port, api_port, Path(sys.argv[4]))
     reactor.callWhenRunning(swarm.start)

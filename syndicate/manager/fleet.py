@@ -31,8 +31,10 @@ IDLE = frozenset(
     }
 )
 #: How well a volunteer's clock should be known, in seconds; as long as it is not, it is looked at
-#: so soon again, but no more than so many times.
-SHARP, SOON, MOST_LOOKS = 0.002, 0.25, 20
+#: so soon again, and after four times as long each further time, until a ping is due anyway. When
+#: many join at once, none of their clocks is known well at first, since answers come late; to look
+#: often would keep the manager busy with that alone.
+SHARP, SOON = 0.002, 0.25
 #: Why a volunteer without a job is not free yet.
 TIDYING = "Does what its operator wants after each job."
 
@@ -70,7 +72,8 @@ class Member:
     expected: bool = False
     #: What to add to what its timeline shows for our time.
     offset: Offset = Offset()
-    looks: int = 0
+    #: Seconds until the next look at its clock, as long as that is not known well.
+    look_again: float = SOON
     #: Its reason but for what an operator has said.
     unbarred: str = ""
     #: Ends its rest, or its absence, or begins the next liveness ping.
@@ -184,7 +187,7 @@ class Fleet:
             self._set(member, VolunteerState.CLEANING, TIDYING)
         else:
             self._set(member, VolunteerState.FREE)
-        member.offset, member.looks = Offset(), 0
+        member.offset, member.look_again = Offset(), SOON
         self._beat(member, link, 0.0)
         log.info("{name} joined from {address}.", name=member.name, address=hello.facts.address)
         return member
@@ -380,9 +383,8 @@ class Fleet:
         if member.link is link:
             member.heard_at = now = self._clock.seconds()
             member.offset = member.offset.seen(sent, theirs, now)
-            member.looks += 1
             self._look_who_is_settled()
-            again = member.offset.uncertainty > SHARP and member.looks < MOST_LOOKS
-            self._beat(
-                member, link, min(SOON, self._patience.ping) if again else self._patience.ping
-            )
+            pause = self._patience.ping
+            if member.offset.uncertainty > SHARP and member.look_again < pause:
+                pause, member.look_again = member.look_again, 4 * member.look_again
+            self._beat(member, link, pause)

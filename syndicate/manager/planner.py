@@ -48,7 +48,10 @@ class Planner:
         now = self._clock.seconds()
         occupied, barred = [], []
         for member in self._fleet.members.values():
-            if self._hygiene.barred(member.name):
+            if member.state is VolunteerState.FREE:  # of many members, most
+                if rest := member.rests_until:
+                    occupied.append(Occupied(member.view(), rest))
+            elif self._hygiene.barred(member.name):
                 if member.state is not VolunteerState.GONE:
                     barred.append(member.view())
             elif member.state is VolunteerState.BUSY and member.holding is not None:
@@ -58,8 +61,6 @@ class Planner:
                 occupied.append(Occupied(member.view(), since + wall + AFTER_WALL))
             elif member.state is VolunteerState.CLEANING:
                 occupied.append(Occupied(member.view(), now + AFTER_WALL))
-            elif member.state is VolunteerState.FREE and (rest := member.rests_until):
-                occupied.append(Occupied(member.view(), rest))
         return Snapshot(self._book.queue(), self._fleet.free(), tuple(occupied), tuple(barred))
 
     def waits(self, spec: JobSpec) -> str:
