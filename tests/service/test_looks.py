@@ -42,7 +42,7 @@ def test_a_clock_that_cannot_be_known_well_is_not_looked_at_often(
     """A thousand that join at once answer late all of them; see `syndicate.manager.fleet`."""
     cluster = make_cluster(1, lambda run: None)
     hello = cluster.hosts["v1"].service.hello()
-    link = Distant(cluster.clock, "v1", trip)
+    link: Any = Distant(cluster.clock, "v1", trip)
     cluster.manager.fleet.join(hello, link, None, wanted=False)
     cluster.wait(WHILE)
     every = cluster.manager.site.patience.ping + trip
