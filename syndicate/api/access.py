@@ -86,11 +86,13 @@ class Access:
         self._manager.carriage.check_ask(name)
         return name, True
 
-    def admit(self, request: Request, who: str, sha256: str, size: int, *, volunteer: bool) -> None:
+    async def admit(
+        self, request: Request, who: str, sha256: str, size: int, *, volunteer: bool
+    ) -> None:
         """Let somebody send a file with this request, or raise why not."""
         if volunteer:
             self._manager.carriage.check_bring(who, sha256, size)
-        ended = self._manager.uploads.begin(who, size, volunteer=volunteer)
+        ended = await self._manager.uploads.begin(who, size, volunteer=volunteer)
         request.notifyFinish().addBoth(lambda _: ended())
 
     def _bearer(self, request: Request) -> str:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.defer import Deferred
 from twisted.web.http import Request as AnyRequest
 
 from syndicate.api.access import Access
@@ -30,7 +31,7 @@ def make_site(reactor: Any, api: Api, access: Access, blobs: IBlobStore) -> Stre
     let in; other bodies are small and gathered.
     """
 
-    def begin(request: StreamingRequest, length: int | None) -> Sink | None:
+    def begin(request: StreamingRequest, length: int | None) -> Sink | Deferred[Sink] | None:
         if not _is_text(request.path):
             raise NotFound("No such address: it is no text in UTF-8.")
         found = _BLOB.fullmatch(request.path)
@@ -39,10 +40,10 @@ def make_site(reactor: Any, api: Api, access: Access, blobs: IBlobStore) -> Stre
         sha256 = found[1].decode()
         who, volunteer = access.sender(request)
 
-        def admit(size: int) -> None:
-            access.admit(request, who, sha256, size, volunteer=volunteer)
+        async def admit(size: int) -> None:
+            await access.admit(request, who, sha256, size, volunteer=volunteer)
 
-        return begin_upload(request, length, blobs, sha256, admit)
+        return Deferred.fromCoroutine(begin_upload(request, length, blobs, sha256, admit))
 
     def answer(request: StreamingRequest, error: SyndicateError) -> bytes:
         if isinstance(error, (Unauthorized, Forbidden)):

@@ -1,4 +1,6 @@
-"""Blobs as files: ``ab/<sha256>``, and ``partial/<sha256>`` while they are being written."""
+"""Blobs as files: ``ab/<sha256>``, ``partial/<sha256>`` while they are being written, and ``gone``
+when they are to be removed.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,27 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorThreads
 from zope.interface import implementer
 
+from syndicate.blobs import sweeping
 from syndicate.blobs.interface import IBlobStore, IBlobWriter
-from syndicate.blobs.names import check_announced, check_digest, is_digest
+from syndicate.blobs.names import check_announced, check_digest
 from syndicate.blobs.writer import FileBlobWriter, Place, storage_error
 from syndicate.domain.errors import Conflict, NotFound, StorageFull
 
+T = TypeVar("T")
+
+#: For there, where `list` is a method.
+Names = list[str]
+
 PARTIAL = "partial"
+GONE = "gone"
 
 #: Seconds after which an unfinished write that nobody goes on with is given up.
 GIVEN_UP = 24 * 3600.0
@@ -54,10 +64,13 @@ class FileBlobStore:
         self._directory = directory
         self._limit = blob_limit
         self._reactor = reactor
+        self._threads = sweeping.Threads(reactor)
         self._durable = durable
         self._reserve = reserve
         self._lock = threading.Lock()
         self._in_hand: set[str] = set()
+        #: For each sweep under way: what has been used since it began.
+        self._used: list[set[str]] = []
         try:
             (directory / PARTIAL).mkdir(mode=0o700, parents=True, exist_ok=True)
             if not durable:
@@ -95,6 +108,7 @@ class FileBlobStore:
             if sha256 in self._in_hand:
                 raise Conflict(f"The blob {sha256[:12]}… is being written already; wait for that.")
             self._in_hand.add(sha256)
+        self._note_use(sha256)
         try:
             self._check_room(sha256, size)
             place = Place(self._path(sha256), self._partial(sha256))
@@ -130,9 +144,23 @@ class FileBlobStore:
         except FileNotFoundError:
             return None
 
-    def total(self) -> int:
+    def _in_thread(self, work: Callable[[], T]) -> Deferred[T]:
+        def run() -> T:
+            try:
+                return work()
+            except OSError as error:
+                raise storage_error(self._directory, error) from error
+
+        return self._threads.run(run)
+
+    def total(self) -> Deferred[int]:
+        return self._in_thread(self._total)
+
+    def _total(self) -> int:
         total = 0
-        for path in (*self._blobs(), *self._partials()):
+        for path in (*sweeping.blobs(self._directory), *self._partials()):
+            if self._threads.closed:
+                break
             with contextlib.suppress(FileNotFoundError):
                 total += path.stat().st_size
         return total
@@ -145,9 +173,14 @@ class FileBlobStore:
         with self._use(sha256) as path:
             return path
 
+    def _note_use(self, sha256: str) -> None:
+        for used in tuple(self._used):
+            used.add(sha256)
+
     @contextlib.contextmanager
     def _use(self, sha256: str) -> Iterator[Path]:
         path = self._path(sha256)
+        self._note_use(sha256)
         try:
             # The time of modification, which an immutable file has no other use for.
             try:
@@ -160,32 +193,69 @@ class FileBlobStore:
         except FileNotFoundError as error:
             raise NotFound(f"The blob {sha256} is not held here.") from error
 
-    def delete(self, sha256: str) -> None:
-        self._path(sha256).unlink(missing_ok=True)
+    def delete(self, sha256: str) -> Deferred[None]:
+        path = self._path(sha256)
+        return Deferred.fromCoroutine(self._delete(path))
+
+    async def _delete(self, path: Path) -> None:
+        if self._hide(path):
+            await self._in_thread(self._empty)
 
     def list(self) -> list[str]:
-        return [path.name for path in self._blobs()]
+        return [path.name for path in sweeping.blobs(self._directory)]
 
     def sweep(
-        self, keep: frozenset[str], capacity: int, since: float | None = None
+        self, keep: Callable[[], frozenset[str]], capacity: int, since: float | None = None
+    ) -> Deferred[Sequence[str]]:
+        return Deferred.fromCoroutine(self._sweep(keep, capacity, since))
+
+    async def _sweep(
+        self, keep: Callable[[], frozenset[str]], capacity: int, since: float | None
     ) -> Sequence[str]:
-        self._give_up_old_partials()
-        found = []
-        for path in self._blobs():
-            with contextlib.suppress(FileNotFoundError):
-                found.append((path.stat(), path))
-        total = sum(stat.st_size for stat, _ in found)
-        if since is not None:
-            found = [(stat, path) for stat, path in found if stat.st_mtime < since]
-        deleted = []
-        for stat, path in sorted(found, key=lambda each: each[0].st_mtime_ns):
-            if total <= capacity:
-                break
-            if path.name not in keep:
-                path.unlink(missing_ok=True)
-                deleted.append(path.name)
-                total -= stat.st_size
+        used, needed = set[str](), keep()
+        deleted: Names = []
+        self._used.append(used)
+        try:
+            chosen = await self._in_thread(
+                lambda: sweeping.choose(self._look(), needed, capacity, since)
+            )
+            for start in range(0, len(chosen), sweeping.PORTION):
+                if self._threads.closed:
+                    break
+                spared = used | keep()
+                portion = chosen[start : start + sweeping.PORTION]
+                deleted += [
+                    path.name for path in portion if path.name not in spared and self._hide(path)
+                ]
+                await self._in_thread(self._empty)
+        finally:
+            self._used.remove(used)
         return deleted
+
+    def _look(self) -> list[sweeping.Found]:
+        self._give_up_old_partials()
+        self._empty()  # of what a former process has left there
+        return sweeping.look(self._directory, lambda: self._threads.closed)
+
+    def _hide(self, path: Path) -> bool:
+        """Take a blob's name from it; false if it has none."""
+        gone = self._directory / GONE
+        try:
+            if not path.exists():
+                return False
+            gone.mkdir(mode=0o700, exist_ok=True)
+            path.rename(gone / f"{path.name}.{os.urandom(4).hex()}")
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise storage_error(path, error) from error
+        return True
+
+    def _empty(self) -> None:
+        sweeping.empty(self._directory / GONE, lambda: self._threads.closed)
+
+    def close(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._threads.close())
 
     def _give_up_old_partials(self) -> None:
         for path in self._partials():
@@ -195,17 +265,7 @@ class FileBlobStore:
                     path.unlink()
 
     def _partials(self) -> tuple[Path, ...]:
-        try:
-            return tuple((self._directory / PARTIAL).iterdir())
-        except FileNotFoundError:
-            return ()  # As below.
-
-    def _blobs(self) -> Iterator[Path]:
-        if not self._directory.exists():
-            return  # Its file system is not mounted at the moment.
-        for shelf in sorted(self._directory.iterdir()):
-            if len(shelf.name) == 2:
-                yield from (path for path in sorted(shelf.iterdir()) if is_digest(path.name))
+        return sweeping.files(self._directory / PARTIAL)
 
     def _path(self, sha256: str) -> Path:
         check_digest(sha256)

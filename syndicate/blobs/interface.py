@@ -6,7 +6,7 @@ Bytes never travel on Perspective Broker; these ports sit behind the HTTPS doors
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,8 +66,10 @@ class IBlobStore(Interface):
         :raises NotFound: it is not held.
         """
 
-    def delete(sha256: str) -> None:
-        """Forget it; no error if it is not held. Open readers go on."""
+    def delete(sha256: str) -> Deferred[None]:
+        """Forget it at once; no error if it is not held. Open readers go on. Fires when its room
+        is free.
+        """
 
     def list() -> list[str]:
         """The digests of all blobs held whole."""
@@ -75,7 +77,7 @@ class IBlobStore(Interface):
     def used(sha256: str) -> float | None:
         """When it was used last, in epoch seconds; None when it is not held whole."""
 
-    def total() -> int:
+    def total() -> Deferred[int]:
         """Bytes of all blobs and of unfinished writes."""
 
     def free() -> int:
@@ -84,13 +86,21 @@ class IBlobStore(Interface):
         :raises Unavailable: the disk cannot be asked.
         """
 
-    def sweep(keep: frozenset[str], capacity: int, since: float | None = None) -> Sequence[str]:
+    def sweep(
+        keep: Callable[[], frozenset[str]], capacity: int, since: float | None = None
+    ) -> Deferred[Sequence[str]]:
         """Delete the least recently used blobs until at most ``capacity`` bytes are held, and
-        unfinished writes that are in nobody's hand for a day. ``keep`` is spared.
+        unfinished writes that are in nobody's hand for a day.
 
+        It may take long, and holds nobody up. Spared is what was used since it began.
+
+        :param keep: the digests to be spared; asked for again and again while it sweeps.
         :param since: what was used at or after this time, in epoch seconds, is spared too.
         :returns: the digests deleted.
         """
+
+    def close() -> Deferred[None]:
+        """End what goes on in threads; fires when it has ended. A sweep may have come half way."""
 
 
 class IBlobTransfer(Interface):
@@ -144,5 +154,5 @@ class ILogStore(Interface):
     def list(job: int) -> list[tuple[int, str]]:
         """``(attempt, machine)`` of all logs of a job, in order."""
 
-    def delete(job: int) -> None:
-        """Remove all logs of a job."""
+    def delete(job: int) -> Deferred[None]:
+        """Remove all logs of a job; nothing may be appended to them before it fires."""

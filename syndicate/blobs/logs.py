@@ -160,16 +160,16 @@ class FileLogStore:
         ]
         return sorted(found, key=lambda each: (each[0], machine_order(each[1])))
 
-    def delete(self, job: int) -> None:
+    def delete(self, job: int) -> Deferred[None]:
+        place = self._directory / str(int(job))
         self._begun = {key for key in self._begun if key[0] != job}
         for key in [key for key in self._files if key[0] == job]:
             os.close(self._files.pop(key).fd)
-        try:
-            shutil.rmtree(self._directory / str(int(job)))
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise storage_error(self._directory / str(job), error) from error
+        # The blocks of a long file are freed one by one.
+        done: Deferred[None] = deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), _remove, place
+        )
+        return done
 
     def close(self) -> None:
         """Close all files; they are opened again when something is appended."""
@@ -180,6 +180,15 @@ class FileLogStore:
     def _path(self, key: _Key) -> Path:
         job, attempt, machine = key
         return self._directory / str(job) / str(attempt) / (machine + _SUFFIX)
+
+
+def _remove(place: Path) -> None:
+    try:
+        shutil.rmtree(place)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise storage_error(place, error) from error
 
 
 def _bring_to_disk(paths: tuple[Path, ...]) -> None:

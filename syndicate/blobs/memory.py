@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import attrs
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred, execute, succeed
 from zope.interface import implementer
 
 from syndicate.blobs.files import GIVEN_UP
@@ -110,8 +110,9 @@ class MemoryBlobStore:
         blob.used, blob.at = next(self._uses), self.now()
         return blob.data
 
-    def delete(self, sha256: str) -> None:
+    def delete(self, sha256: str) -> Deferred[None]:
         self._blobs.pop(check_digest(sha256), None)
+        return succeed(None)
 
     def list(self) -> list[str]:
         return sorted(self._blobs)
@@ -120,29 +121,33 @@ class MemoryBlobStore:
         blob = self._blobs.get(check_digest(sha256))
         return None if blob is None else blob.at
 
-    def total(self) -> int:
+    def total(self) -> Deferred[int]:
         unfinished = sum(len(partial.data) for partial in self._partials.values())
-        return unfinished + sum(len(blob.data) for blob in self._blobs.values())
+        return succeed(unfinished + sum(len(blob.data) for blob in self._blobs.values()))
 
     def free(self) -> int:
         return sys.maxsize
 
     def sweep(
-        self, keep: frozenset[str], capacity: int, since: float | None = None
-    ) -> Sequence[str]:
+        self, keep: Callable[[], frozenset[str]], capacity: int, since: float | None = None
+    ) -> Deferred[Sequence[str]]:
+        spared = keep()
         total = sum(len(blob.data) for blob in self._blobs.values())
         deleted = []
         for sha256, blob in sorted(self._blobs.items(), key=lambda each: each[1].used):
             if total <= capacity:
                 break
-            if sha256 not in keep and (since is None or blob.at < since):
+            if sha256 not in spared and (since is None or blob.at < since):
                 del self._blobs[sha256]
                 deleted.append(sha256)
                 total -= len(blob.data)
         for sha256, partial in list(self._partials.items()):
             if not partial.in_hand and self.now() - partial.at > GIVEN_UP:
                 del self._partials[sha256]
-        return deleted
+        return succeed(deleted)
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
 
 
 @implementer(IBlobWriter)
@@ -221,6 +226,7 @@ class MemoryLogStore:
             key=lambda each: (each[0], machine_order(each[1])),
         )
 
-    def delete(self, job: int) -> None:
+    def delete(self, job: int) -> Deferred[None]:
         for key in [key for key in self._logs if key[0] == job]:
             del self._logs[key]
+        return succeed(None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import BinaryIO
 
 import attrs
@@ -137,19 +137,24 @@ class Upload:
         return succeed(self._size) if self._writer is None else self._writer.finish()
 
 
-def begin_upload(
+async def let_in(size: int) -> None:
+    """Anybody may send anything."""
+
+
+async def begin_upload(
     request: StreamingRequest,
     length: int | None,
     store: IBlobStore,
     sha256: str,
-    admit: Callable[[int], None] = lambda size: None,
+    admit: Callable[[int], Awaitable[None]] = let_in,
 ) -> Upload:
     """Where the body of a PUT of a blob goes; for `syndicate.blobs.streaming.Begin`.
 
     ``X-Syndicate-Size`` is the blob's size and ``X-Syndicate-Offset`` where the body begins in
     it; without them the body is all of the blob.
 
-    :param admit: called with the size of a blob that is to come; what it raises is answered.
+    :param admit: called with the size of a blob that is to come, and waited for; what it raises is
+        answered.
     :raises Conflict: another request is writing it; or ``details["held"]`` bytes are held, and
         the body begins behind them.
     :raises SyndicateError: see `IBlobStore.write`.
@@ -160,7 +165,7 @@ def begin_upload(
         raise Invalid(f"A body of {length} bytes cannot be the rest of {size} from {offset} on.")
     if store.size(sha256) is not None:
         return Upload(None, size)
-    admit(size)
+    await admit(size)
     writer = store.write(sha256, size)
     if writer.offset < offset:
         held = writer.offset

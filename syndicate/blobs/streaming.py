@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, AnyStr, Protocol
 
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, parse_qs
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from syndicate.domain.errors import SyndicateError
+
+log = Logger()
 
 #: Bytes of a refused body that are read and thrown away, so that its sender, who may not look
 #: for an answer before all is sent, comes to see it; then the connection is broken.
@@ -33,8 +37,9 @@ class Sink(Protocol):
 
 #: Asked when the headers of a request are in: its method, uri, path, args and headers are set.
 #: Also given the length of the body, None if that is not told. It returns where the body goes,
-#: or None to have it gathered as usual; a `SyndicateError` refuses the request.
-Begin = Callable[["StreamingRequest", int | None], Sink | None]
+#: or None to have it gathered as usual; a `SyndicateError` refuses the request. Until a Deferred
+#: has fired nothing more is read from the connection; it is cancelled when its sender goes away.
+Begin = Callable[["StreamingRequest", int | None], Sink | Deferred[Sink] | None]
 
 #: Turns an error into the body of an answer; sets the status and the headers.
 Refuse = Callable[["StreamingRequest", SyndicateError], bytes]
@@ -67,6 +72,15 @@ class StreamingChannel(HTTPChannel):
         if not self.refused:
             super().allContentReceived()
 
+    def hold(self) -> None:
+        """Read nothing more from the connection; what was read already still comes."""
+        self._networkProducer.pauseProducing()
+
+    def go_on(self) -> None:
+        """Read again, unless the peer takes none of its answers."""
+        if not self._waitingForTransport:
+            self._networkProducer.resumeProducing()
+
 
 class StreamingRequest(Request):
     """A request that asks its site what to do with its body."""
@@ -76,17 +90,56 @@ class StreamingRequest(Request):
     #: Where the body went, if it was not gathered; for whoever answers the request.
     sink: Sink | None = None
     _refused = False
+    #: While it is not decided where the body goes: that; what has come of the body so far; and what
+    #: to do about its end, if that has come.
+    _deciding: Deferred[None] | None = None
+    _early: list[bytes]
+    _complete: Callable[[], None] | None = None
 
     def gotLength(self, length: int | None) -> None:
         self.method, self.uri, self.clientproto = self.request_line.split()
         self.path, _, query = self.uri.partition(b"?")
         self.args = parse_qs(query, True)
         try:
-            self.sink = self.channel.site.begin(self, length)
+            begun = self.channel.site.begin(self, length)
+            if isinstance(begun, Deferred):
+                self._wait_for(begun)
+            else:
+                self.sink = begun
         except SyndicateError as error:
             self._refuse(error)
-        streamed = self.sink is not None or self._refused
+        streamed = self.sink is not None or self._refused or self._deciding is not None
         super().gotLength(0 if streamed else length)
+
+    def _wait_for(self, begun: Deferred[Sink]) -> None:
+        self._early = []
+        self._deciding = begun.addCallbacks(self._take, self._turn_down)
+        self._deciding.addErrback(lambda failure: log.failure("a body had no place", failure))
+        if self._deciding.called:
+            self._deciding = None
+        else:
+            self.channel.hold()
+
+    def _take(self, sink: Sink) -> None:
+        self._deciding, self.sink, early = None, sink, self._early
+        if self._disconnected:
+            self.sink.abandon()
+            return
+        for data in early:
+            self.handleContentChunk(data)
+        if not self._refused:
+            self.channel.go_on()
+            if self._complete is not None:
+                self._complete()
+
+    def _turn_down(self, failure: Failure) -> None:
+        self._deciding = None
+        if self._disconnected:
+            return  # and nobody is there to be told
+        failure.trap(SyndicateError)
+        assert isinstance(failure.value, SyndicateError)
+        self.channel.go_on()
+        self._refuse(failure.value)
 
     def getHeader(self, key: AnyStr) -> AnyStr | None:
         """The last header of that name. Bytes of it that are no text are replaced: they are the
@@ -99,6 +152,9 @@ class StreamingRequest(Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         if self._refused:
+            return
+        if self._deciding is not None:
+            self._early.append(data)
             return
         if self.sink is None:
             super().handleContentChunk(data)
@@ -119,15 +175,27 @@ class StreamingRequest(Request):
         self.write(body)
         self.finish()
 
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if self._deciding is None:
+            super().requestReceived(command, path, version)
+        else:
+            self._complete = lambda: super(StreamingRequest, self).requestReceived(
+                command, path, version
+            )
+
     def finish(self) -> None:
-        if self.sink is not None:
-            self.sink.abandon()
+        self._let_go()
         super().finish()
 
     def connectionLost(self, reason: Failure) -> None:
+        self._let_go()
+        super().connectionLost(reason)
+        if self._deciding is not None:
+            self._deciding.cancel()
+
+    def _let_go(self) -> None:
         if self.sink is not None:
             self.sink.abandon()
-        super().connectionLost(reason)
 
 
 class StreamingSite(Site):

@@ -8,6 +8,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from syndicate.blobs.interface import IBlobStore, ILogStore
 from syndicate.domain.job import Job
@@ -44,6 +45,7 @@ class Aging:
     removed: int = attrs.field(init=False, default=0)
     _timer: IDelayedCall | None = attrs.field(init=False, default=None)
     _closed: bool = attrs.field(init=False, default=False)
+    _busy: bool = attrs.field(init=False, default=False)
 
     def open(self, snapshot: Snapshot) -> None:
         """Begin to look."""
@@ -52,16 +54,21 @@ class Aging:
             self._timer = self._clock.callLater(0, self._look)
 
     def close(self) -> None:
-        """Look no more."""
+        """Look no more; what is being removed is the last."""
         self._closed = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
     def _look(self) -> None:
         self._timer = self._clock.callLater(LOOK, self._look)
-        Deferred.fromCoroutine(self._remove_old()).addErrback(
-            lambda failure: log.warn("Old files stay for now: {why}", why=failure.getErrorMessage())
-        )
+        if not self._busy:
+            self._busy = True
+            Deferred.fromCoroutine(self._remove_old()).addBoth(self._over)
+
+    def _over(self, result: object) -> None:
+        self._busy = False
+        if isinstance(result, Failure):
+            log.warn("Old files stay for now: {why}", why=result.getErrorMessage())
 
     async def _remove_old(self) -> None:
         before = self.removed
@@ -70,10 +77,10 @@ class Aging:
             below = min(self._book.jobs, default=None)
             jobs = await self._history.oldest(self.removed, below)
             for job in jobs:
-                if not self._is_old(job):
+                if self._closed or not self._is_old(job):
                     jobs = []
                     break
-                self._remove_files(job)
+                await self._remove_files(job)
                 self.removed = job.number
             if not jobs:
                 break
@@ -85,12 +92,11 @@ class Aging:
         assert self._after is not None
         return self._clock.seconds() - (job.finished_at or 0.0) >= self._after
 
-    def _remove_files(self, job: Job) -> None:
-        self._logs.delete(job.number)
-        needed = self._needed()
+    async def _remove_files(self, job: Job) -> None:
+        await self._logs.delete(job.number)
         for machine in job.machines:
             # Another job may have made the very same.
-            if machine.outputs and machine.outputs not in needed:
+            if machine.outputs and machine.outputs not in self._needed():
                 used = self._blobs.used(machine.outputs)
                 if used is not None and self._clock.seconds() - used >= (self._after or 0.0):
-                    self._blobs.delete(machine.outputs)
+                    await self._blobs.delete(machine.outputs)

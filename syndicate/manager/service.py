@@ -210,7 +210,7 @@ class Manager(Service):
         await self._adoption.take_over()
         await self.history.open()
         Aftermath(self._clock, self.book, self.fleet, self.ledger, self.desk).take_over()
-        self.uploads.open()
+        await self.uploads.open()
         self._aging.open(snapshot)
         self.started_at = self._clock.seconds()
 
@@ -228,7 +228,7 @@ class Manager(Service):
     async def _close(self) -> None:
         if self._term is not None:
             self.planner.close()
-            self.uploads.close()
+            await self.uploads.close()
             self._aging.close()
             self.history.close()
             self.desk.close()

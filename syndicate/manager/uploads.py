@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from syndicate.blobs.interface import IBlobStore
-from syndicate.domain.errors import StorageFull, TooMany, Unavailable
+from syndicate.domain.errors import StorageFull, SyndicateError, TooMany, Unavailable
 from syndicate.domain.quantities import say_size
 from syndicate.manager.book import Book
 
@@ -55,19 +56,29 @@ class Uploads:
     #: Bytes in the blobs, as of the last look and what has come since.
     _held: int = attrs.field(init=False, default=0)
     _timer: IDelayedCall | None = attrs.field(init=False, default=None)
+    #: Those that have no room before the next sweep is over.
+    _waiting: list[Deferred[None]] = attrs.field(init=False, factory=list)
+    #: Whether it is time for a sweep; fires when the one that is under way has ended.
+    _due: bool = attrs.field(init=False, default=False)
+    _sweeping: Deferred[None] | None = attrs.field(init=False, default=None)
+    _closed: bool = attrs.field(init=False, default=False)
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Begin to sweep."""
-        self._held = self._blobs.total()
+        self._held = await self._blobs.total()
         self._timer = self._clock.callLater(0, self._sweep_again)
 
-    def close(self) -> None:
-        """Sweep no more."""
+    async def close(self) -> None:
+        """Sweep no more; waits for what is under way."""
+        self._closed = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        await self._blobs.close()
+        if self._sweeping is not None:
+            await self._sweeping
 
-    def begin(self, who: str, size: int, *, volunteer: bool) -> Callable[[], None]:
-        """Let somebody send a blob.
+    async def begin(self, who: str, size: int, *, volunteer: bool) -> Callable[[], None]:
+        """Let somebody send a blob. Where others have to be swept first, it takes as long.
 
         :param size: its bytes.
         :returns: to be called when the upload has ended, however it did.
@@ -84,21 +95,30 @@ class Uploads:
         users = sum(n for (_, by_volunteer), n in self._under_way.items() if not by_volunteer)
         if not volunteer and users >= self._room.uploads:
             raise TooMany(f"The manager takes {users} files already; try again soon.")
-        if self._held + self._announced + size > self._room.blobs:
-            self._make_room(size)
-        self._under_way[who, volunteer] += 1
-        self._announced += size
+        self._count(who, size, 1, volunteer=volunteer)
+        try:
+            if self._lacks_room():
+                await self._make_room(size)
+        except BaseException:
+            self._count(who, size, -1, volunteer=volunteer)
+            raise
         ended: list[bool] = []
 
         def end() -> None:
             if not ended:
                 ended.append(True)
-                self._announced -= size
                 self._held += size
-                self._under_way[who, volunteer] -= 1
-                self._under_way += Counter()
+                self._count(who, size, -1, volunteer=volunteer)
 
         return end
+
+    def _count(self, who: str, size: int, more: int, *, volunteer: bool) -> None:
+        self._announced += more * size
+        self._under_way[who, volunteer] += more
+        self._under_way += Counter()
+
+    def _lacks_room(self) -> bool:
+        return self._held + self._announced > self._room.blobs
 
     def refusal(self) -> Unavailable | None:
         """Why nothing new is taken, if it is not: the disk has no more than its reserve."""
@@ -112,11 +132,19 @@ class Uploads:
             "taken. Its operator has to free some room; it goes on by itself then."
         )
 
-    def _make_room(self, size: int) -> None:
-        self._sweep(self._room.blobs - self._announced - size)
-        if self._held + self._announced + size > self._room.blobs:
+    async def _make_room(self, size: int) -> None:
+        swept: Deferred[None] = Deferred()
+        self._waiting.append(swept)
+        self._sweep_soon()
+        try:
+            await swept
+        finally:
+            if swept in self._waiting:  # it has gone away, and needs no other sweep
+                self._waiting.remove(swept)
+        if self._lacks_room():
+            held = self._held + self._announced - size
             raise StorageFull(
-                f"The manager holds {say_size(self._held + self._announced)} of sources and "
+                f"The manager holds {say_size(held)} of sources and "
                 f"outputs and may hold {say_size(self._room.blobs)}; there is no room for "
                 f"{say_size(size)} more, and jobs need what is there. Try again when some of them "
                 "are over."
@@ -124,17 +152,48 @@ class Uploads:
 
     def _sweep_again(self) -> None:
         self._timer = self._clock.callLater(SWEEP, self._sweep_again)
-        self._held = self._blobs.total()
-        full = self._held > HIGH * self._room.blobs
-        # Unfinished uploads of yesterday go in any case.
-        self._sweep(int((LOW if full else 1) * self._room.blobs))
+        self._due = True
+        self._sweep_soon()
 
-    def _sweep(self, capacity: int) -> None:
+    def _sweep_soon(self) -> None:
+        """Sweep, or once more when the sweep that is under way is over."""
+        if self._sweeping is None:
+            self._sweeping = Deferred()
+            Deferred.fromCoroutine(self._sweep_all()).addErrback(
+                lambda failure: log.failure("the blobs could not be swept", failure)
+            )
+
+    async def _sweep_all(self) -> None:
+        try:
+            while self._due or self._waiting:
+                due, self._due = self._due, False
+                waiting, self._waiting = self._waiting, []
+                try:
+                    if not self._closed:
+                        await self._sweep(due)
+                except SyndicateError as error:
+                    log.warn("Sources and outputs cannot be swept now: {why}", why=str(error))
+                finally:
+                    for each in waiting:
+                        if not each.called:
+                            each.callback(None)
+        finally:
+            ended, self._sweeping = self._sweeping, None
+            if ended is not None:
+                ended.callback(None)
+
+    async def _sweep(self, due: bool) -> None:
+        capacity = self._room.blobs - self._announced
+        if due:
+            self._held = await self._blobs.total()
+            full = self._held > HIGH * self._room.blobs
+            # Unfinished uploads of yesterday go in any case.
+            capacity = min(capacity, int((LOW if full else 1) * self._room.blobs))
         since = self._clock.seconds() - GRACE
-        swept = self._blobs.sweep(self.needed(), max(0, capacity), since)
+        swept = await self._blobs.sweep(self.needed, max(0, capacity), since)
         if swept:
             log.info("{count} sources and outputs made room for others.", count=len(swept))
-        self._held = self._blobs.total()
+        self._held = await self._blobs.total()
 
     def needed(self) -> frozenset[str]:
         """Digests of all that a job in memory refers to."""

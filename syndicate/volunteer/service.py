@@ -194,6 +194,7 @@ class Volunteer(Service):
         if self._dialler is not None:
             await self._dialler.stop()
         await self._transfer.close()
+        await self._cache.close()
         await self._sandbox.close()
         await self._network.close()
 
@@ -282,7 +283,8 @@ class Volunteer(Service):
             # Whoever gives the next part has stored that the last one was given back.
             self._outbox.forget_given()
             self._part = PartInHand(order, self._bench())
-            self._cache.sweep(frozenset((order.sha256,)), self._cache_size)
+            needed = frozenset((order.sha256,))
+            await self._cache.sweep(lambda: needed, self._cache_size)
         await self._held(order.part).prepare()
 
     def _bench(self) -> Bench:

@@ -80,6 +80,11 @@ def put(store: Any, data: bytes) -> Deferred[int]:
     return finished
 
 
+def sweep(store: Any, capacity: int, *keep: str) -> Deferred[list[str]]:
+    swept: Deferred[list[str]] = store.sweep(lambda: frozenset(keep), capacity)
+    return swept
+
+
 def leave_half(store: Any, data: bytes, half: bytes) -> None:
     writer = store.write(digest(data), len(data))
     writer.write(half)
@@ -284,8 +289,10 @@ async def test_what_is_not_held_is_not_found(store: Any) -> None:
 async def test_a_deleted_blob_is_still_read_by_those_who_have_it_open(store: Any) -> None:
     await put(store, b"data")
     file = store.open(digest(b"data"))
-    store.delete(digest(b"data"))
-    store.delete(digest(b"data"))
+    freed = store.delete(digest(b"data"))
+    assert store.size(digest(b"data")) is None
+    await freed
+    await store.delete(digest(b"data"))
     assert store.size(digest(b"data")) is None
     assert file.read() == b"data"
     file.close()
@@ -300,8 +307,8 @@ async def test_a_sweep_deletes_what_was_used_longest_ago(store: Any) -> None:
         await a_moment()
     store.path(digest(blobs[0]))
     content(store, blobs[2])
-    assert store.sweep(frozenset(), 500) == []
-    assert store.sweep(frozenset(), 299) == [digest(blobs[1]), digest(blobs[3]), digest(blobs[4])]
+    assert await sweep(store, 500) == []
+    assert await sweep(store, 299) == [digest(blobs[1]), digest(blobs[3]), digest(blobs[4])]
     assert sorted(store.list()) == sorted([digest(blobs[0]), digest(blobs[2])])
 
 
@@ -310,7 +317,7 @@ async def test_a_sweep_spares_what_is_to_be_kept(store: Any) -> None:
     kept, other = b"kept" * 100, b"other" * 100
     await put(store, kept)
     await put(store, other)
-    assert store.sweep(frozenset({digest(kept)}), 0) == [digest(other)]
+    assert await sweep(store, 0, digest(kept)) == [digest(other)]
     assert store.list() == [digest(kept)]
 
 
@@ -321,16 +328,108 @@ async def test_a_sweep_gives_up_unfinished_writes_after_a_day(subject: Subject) 
     in_hand = store.write(digest(b"in hand"), 7)
     in_hand.write(b"in ")
     subject.grow_old(GIVEN_UP - 60)
-    store.sweep(frozenset(), 0)
+    await sweep(store, 0)
     assert store.held(digest(b"old one")) == 3
     subject.grow_old(120)
-    store.sweep(frozenset(), 0)
+    await sweep(store, 0)
     assert store.held(digest(b"old one")) == 0
     in_hand.write(b"hand")
     assert await in_hand.finish() == 7
 
 
 # Files alone.
+
+
+@ensure
+async def test_a_sweep_spares_what_is_used_or_needed_while_it_goes_on(tmp_path: Path) -> None:
+    store = in_files(tmp_path).store
+    blobs = [bytes([n]) * 100 for n in range(4)]
+    for blob in blobs:
+        await put(store, blob)
+        await a_moment()
+    needed: set[str] = set()
+    swept = store.sweep(lambda: frozenset(needed), 0)
+    store.path(digest(blobs[0]))
+    needed.add(digest(blobs[1]))
+    assert await swept == [digest(blob) for blob in blobs[2:]]
+    assert content(store, blobs[0]) == blobs[0]
+
+
+MANY = 10_000
+
+
+def lay_out_many(store: FileBlobStore, directory: Path) -> list[str]:
+    """Blobs that were used long ago."""
+    names = [digest(str(n).encode()) for n in range(MANY)]
+    for name in names:
+        place = directory / "blobs" / name[:2] / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(b"x")
+        os.utime(place, (1, 1))
+    return names
+
+
+class Turns:
+    """The processor time of this thread in each turn of the reactor, until it is stopped."""
+
+    def __init__(self) -> None:
+        self.spent: list[float] = []
+        self._at = time.thread_time()
+        self._timer = self._again()
+
+    def _again(self) -> Any:
+        from twisted.internet import reactor
+
+        return reactor.callLater(0, self._turn)
+
+    def _turn(self) -> None:
+        now = time.thread_time()
+        self.spent.append(now - self._at)
+        self._at = now
+        self._timer = self._again()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+
+@pytest.mark.deadline(60)
+@pytest.mark.parametrize("what", ["total", "sweep"])
+@ensure
+async def test_many_files_do_not_keep_the_reactor_from_anything(tmp_path: Path, what: str) -> None:
+    store = in_files(tmp_path).store
+    names = lay_out_many(store, tmp_path)
+    turns = Turns()
+    try:
+        found = await (store.total() if what == "total" else sweep(store, MANY // 2))
+        await a_moment()
+    finally:
+        turns.stop()
+    # Each a moment's work, whatever the number of files.
+    assert max(turns.spent) < 0.05, sorted(turns.spent)[-5:]
+    assert found == MANY if what == "total" else len(found) == MANY // 2
+    if what == "sweep":
+        assert len(store.list()) == MANY // 2
+        assert not list((tmp_path / "blobs/gone").iterdir())
+        assert set(store.list()) | set(found) == set(names)
+
+
+@pytest.mark.deadline(60)
+@ensure
+async def test_closing_ends_a_sweep_half_way_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    store = in_files(tmp_path).store
+    lay_out_many(store, tmp_path)
+    swept = sweep(store, 0)
+    while len(list((tmp_path / "blobs").glob("*/*"))) > MANY - 100:
+        await a_moment()
+    await store.close()
+    assert 0 < len(await swept) < MANY
+    left = store.list()
+    assert left
+    # What it had no time to remove, under the names that it goes by then.
+    later = in_files(tmp_path).store
+    (tmp_path / "blobs/gone" / f"{left[0]}.0123abcd").write_bytes(b"of a former process")
+    assert sorted(await sweep(later, 0)) == left
+    assert not list((tmp_path / "blobs/gone").iterdir())
 
 
 @ensure
@@ -370,7 +469,7 @@ async def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     for name in ("README", f"{digest(b'data')[:2]}/README"):
         (tmp_path / "blobs" / name).write_text("mine")
     assert store.list() == [digest(b"data")]
-    assert store.sweep(frozenset(), 0) == [digest(b"data")]
+    assert await sweep(store, 0) == [digest(b"data")]
     assert (tmp_path / "blobs/README").exists()
 
 

@@ -100,11 +100,12 @@ def test_logs_are_listed_by_attempt_with_the_master_first(store: Any) -> None:
     assert store.list(8) == []
 
 
-def test_all_logs_of_a_job_are_deleted_together(store: Any) -> None:
+@pytest_twisted.ensureDeferred
+async def test_all_logs_of_a_job_are_deleted_together(store: Any) -> None:
     for name in ((1, 1, "master"), (1, 2, "slave[0]"), (12, 1, "master")):
         store.append(*name, 0, b"x")
-    store.delete(1)
-    store.delete(1)
+    await store.delete(1)
+    await store.delete(1)
     assert store.list(1) == []
     assert store.length(1, 1, "master") == 0
     assert store.list(12) == [(1, "master")]
@@ -186,7 +187,7 @@ async def test_a_log_can_be_synced_whether_or_not_it_is_there(store: Any) -> Non
     store.append(1, 1, "master", 0, b"one")
     await store.sync(1, 1, "master")
     await store.sync(1, 1, "master")
-    store.delete(1)
+    await store.delete(1)
     await store.sync(1, 1, "master")
     with pytest.raises(Invalid):
         await store.sync(1, 1, "../master")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
 import pytest
+from twisted.internet.defer import CancelledError, Deferred
 
-from syndicate.domain.errors import InvalidSource, StorageFull, TooMany
+from syndicate.domain.errors import InvalidSource, StorageFull, StorageReadOnly, TooMany
 from syndicate.domain.job import JobState
 from syndicate.manager.history import Keep
 from syndicate.manager.site import Site
@@ -30,11 +32,22 @@ def at_once(run: MemoryRun) -> None:
     run.later(0.1, lambda: run.exit(0))
 
 
+def beginner(cluster: Cluster) -> Callable[..., Callable[[], None]]:
+    """Lets uploads begin, and waits for the room that each needs."""
+
+    def begin(who: str, size: int, *, volunteer: bool) -> Callable[[], None]:
+        begun = cluster.manager.uploads.begin(who, size, volunteer=volunteer)
+        end: Callable[[], None] = cluster.result_of(begun)
+        return end
+
+    return begin
+
+
 def test_one_user_cannot_take_all_uploads_nor_users_those_of_volunteers(
     make_cluster: MakeCluster,
 ) -> None:
     cluster = make_cluster(1, site=Site(room=Room(uploads=3, uploads_each=2)))
-    begin = cluster.manager.uploads.begin
+    begin = beginner(cluster)
     anns = [begin("ann", 10, volunteer=False) for _ in range(2)]
     with pytest.raises(TooMany, match="ann sends 2"):
         begin("ann", 10, volunteer=False)
@@ -58,7 +71,7 @@ def sources(cluster: Cluster, *names: str, size: int = 1000) -> list[str]:
     digests = []
     for name in names:
         data = name.encode().ljust(size)
-        end = cluster.manager.uploads.begin("somebody", size, volunteer=False)
+        end = beginner(cluster)("somebody", size, volunteer=False)
         cluster.result_of(put(cluster.blobs, data))
         end()
         digests.append(hashlib.sha256(data).hexdigest())
@@ -74,16 +87,16 @@ def test_what_no_job_needs_makes_room_the_least_recently_used_first(
     first, second, third = sources(cluster, "first", "second", "third")
     cluster.blobs.open(first).close()
     cluster.clock.advance(GRACE + 1)
-    cluster.manager.uploads.begin("ann", 2000, volunteer=False)()
+    beginner(cluster)("ann", 2000, volunteer=False)()
     assert cluster.blobs.size(second) is None
     assert cluster.blobs.size(first) == 1000
     for number in needed:
         assert cluster.blobs.size(cluster.job(number).spec.sha256) is not None
-    cluster.manager.uploads.begin("ann", 4300, volunteer=False)()
+    beginner(cluster)("ann", 4300, volunteer=False)()
     assert [cluster.blobs.size(each) for each in (first, third)] == [None, None]
     assert cluster.job(needed[0]).state is JobState.RUNNING
     with pytest.raises(StorageFull, match="jobs need"):
-        cluster.manager.uploads.begin("ann", 4490, volunteer=False)
+        beginner(cluster)("ann", 4490, volunteer=False)
     for number in needed:
         assert cluster.blobs.size(cluster.job(number).spec.sha256) is not None
 
@@ -92,14 +105,106 @@ def test_what_has_just_come_is_spared_for_the_job_that_follows(make_cluster: Mak
     cluster = make_cluster(1, forever, site=Site(room=Room(blobs=3000)))
     (sent,) = sources(cluster, "just sent")
     with pytest.raises(StorageFull):
-        cluster.manager.uploads.begin("bob", 2900, volunteer=False)
+        beginner(cluster)("bob", 2900, volunteer=False)
     assert cluster.blobs.size(sent) == 1000
     cluster.clock.advance(GRACE + 1)
     # One that is there already is used once more by being submitted.
     cluster.result_of(cluster.manager._gate.check(sent, 1000))
     with pytest.raises(StorageFull):
-        cluster.manager.uploads.begin("bob", 2900, volunteer=False)
+        beginner(cluster)("bob", 2900, volunteer=False)
     assert cluster.blobs.size(sent) == 1000
+
+
+class SlowSweep:
+    """Sweeps like the store that it stands before, but only when it is told to."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._blobs = cluster.blobs
+        self.begun: list[Deferred[None]] = []
+        cluster.manager.uploads._blobs = instead(cluster.blobs, sweep=self.sweep)
+
+    def sweep(self, *how: Any) -> Deferred[Any]:
+        go: Deferred[None] = Deferred()
+        self.begun.append(go)
+        return go.addCallback(lambda _: self._blobs.sweep(*how))
+
+
+def begin_several(cluster: Cluster, *sizes: int) -> tuple[list[Deferred[Any]], dict[int, Any]]:
+    """Uploads that begin at once, and what becomes of each."""
+    told: dict[int, Any] = {}
+    begun: list[Deferred[Any]] = []
+    for size in sizes:
+        uploads = cluster.manager.uploads
+        each: Deferred[Any] = Deferred.fromCoroutine(uploads.begin("ann", size, volunteer=False))
+        each.addBoth(partial(told.__setitem__, size))
+        begun.append(each)
+    return begun, told
+
+
+def under_way(cluster: Cluster) -> tuple[int, int]:
+    uploads = cluster.manager.uploads
+    return sum(uploads._under_way.values()), uploads._announced
+
+
+def test_uploads_wait_while_room_is_made_and_who_has_none_then_is_refused(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(1, forever, site=Site(room=Room(blobs=4000)))
+    first, second = sources(cluster, "first", "second")
+    cluster.clock.advance(GRACE + 1)
+    slow = SlowSweep(cluster)
+    _, told = begin_several(cluster, 2500, 3900, 1400)
+    cluster.settle()
+    assert told == {}
+    assert under_way(cluster) == (3, 7800)
+    slow.begun.pop().callback(None)
+    cluster.settle()
+    # What the others are about to send has no room, either.
+    assert isinstance(told.pop(2500).value, StorageFull)
+    slow.begun.pop().callback(None)
+    cluster.settle()
+    assert isinstance(told.pop(3900).value, StorageFull)
+    assert under_way(cluster) == (1, 1400)
+    told.pop(1400)()
+    assert under_way(cluster) == (0, 0)
+    assert [cluster.blobs.size(each) for each in (first, second)] == [None, None]
+
+
+def test_who_goes_away_while_room_is_made_takes_none(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(1, forever, site=Site(room=Room(blobs=4000)))
+    sources(cluster, "first", "second")
+    cluster.clock.advance(GRACE + 1)
+    slow = SlowSweep(cluster)
+    begun, told = begin_several(cluster, 3000, 3500)
+    begun[1].cancel()
+    assert told.pop(3500).check(CancelledError)
+    slow.begun.pop().callback(None)
+    cluster.settle()
+    assert under_way(cluster) == (1, 3000)
+    told.pop(3000)()
+
+
+def test_a_sweep_that_fails_ends_the_wait_and_the_next_one_is_tried(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(1, forever, site=Site(room=Room(blobs=4000)))
+    sources(cluster, "first", "second")
+    cluster.clock.advance(GRACE + 1)
+    slow = SlowSweep(cluster)
+    _, told = begin_several(cluster, 3000)
+    slow.begun.pop().errback(StorageReadOnly("It is read-only."))
+    assert isinstance(told.pop(3000).value, StorageFull)
+    _, told = begin_several(cluster, 3000)
+    slow.begun.pop().callback(None)
+    told.pop(3000)()
+    # At its end the manager waits for the sweep, and nobody for the manager.
+    _, told = begin_several(cluster, 5000)
+    closing = Deferred.fromCoroutine(cluster.manager.uploads.close())
+    cluster.settle()
+    (before,) = {closing.called}
+    slow.begun.pop().callback(None)
+    assert (before, closing.called) == (False, True)
+    assert isinstance(told.pop(5000).value, StorageFull)
 
 
 def test_a_sweep_from_time_to_time_keeps_room_and_removes_unfinished_uploads(

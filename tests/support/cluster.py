@@ -350,7 +350,7 @@ class Cluster:
         for host in self.hosts.values():
             if host.link is not None:
                 host.link.cut()
-        self.manager.uploads.close()
+        self.result_of(self.manager.uploads.close())
         self.manager._aging.close()
         self.manager.history.close()
         self.manager._journal.close()

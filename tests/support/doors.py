@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -25,7 +25,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from syndicate.blobs.interface import IBlobStore, ILogStore
-from syndicate.blobs.serve import Gathered, Upload, begin_upload, send_blob
+from syndicate.blobs.serve import Gathered, Upload, begin_upload, let_in, send_blob
 from syndicate.blobs.streaming import Sink, StreamingRequest, StreamingSite
 from syndicate.credentials.authority import Authority
 from syndicate.domain.errors import SyndicateError, Unauthorized
@@ -61,6 +61,8 @@ class Door:
     requests: list[tuple[str, str, str | None]] = attrs.field(factory=list)
     connections: int = 0
     ports: list[IListeningPort] = attrs.field(factory=list)
+    #: What uploads wait for, with their size told.
+    admit: Callable[[int], Awaitable[None]] = let_in
     port: int = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -85,7 +87,7 @@ class Door:
         for port in self.ports:
             await maybeDeferred(port.stopListening)
 
-    def _begin(self, request: StreamingRequest, length: int | None) -> Sink | None:
+    def _begin(self, request: StreamingRequest, length: int | None) -> Sink | Deferred[Sink] | None:
         position = request.getHeader("range") or request.getHeader("x-syndicate-offset")
         self.requests.append((request.method.decode(), request.uri.decode(), position))
         if request.getHeader("authorization") != f"Bearer {self.token}":
@@ -95,7 +97,9 @@ class Door:
         if request.method != b"PUT":
             return None
         if request.path.startswith(b"/v1/blobs/"):
-            return begin_upload(request, length, self.blobs, request.path.decode().split("/")[-1])
+            name = request.path.decode().split("/")[-1]
+            begun = begin_upload(request, length, self.blobs, name, self.admit)
+            return Deferred.fromCoroutine(begun)
         return Gathered(PORTION)
 
 

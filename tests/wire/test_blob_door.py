@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import io
@@ -22,8 +23,10 @@ from twisted.internet.threads import deferToThread
 
 from syndicate.blobs.files import FileBlobStore
 from syndicate.blobs.memory import MemoryBlobStore, MemoryLogStore
+from syndicate.blobs.serve import let_in
 from syndicate.blobs.streaming import PATIENCE
 from syndicate.credentials.authority import ensure_authority
+from syndicate.domain.errors import StorageFull
 from tests.support.doors import Door
 from tests.support.sandboxes import the_reactor
 
@@ -432,3 +435,86 @@ async def test_one_connection_serves_one_request_after_the_other(
 
     assert await apart(ask) == [404, 201, 200, 201, 200]
     assert door.connections == 1
+
+
+# Uploads that have to wait for room.
+
+
+class _Gate:
+    """Lets nobody in before it is told to."""
+
+    def __init__(self, door: Door) -> None:
+        self.asked: list[int] = []
+        self.cancelled = 0
+        self.opened: Deferred[None] = Deferred(self._cancel)
+        door.admit = self.admit
+
+    def _cancel(self, _: object) -> None:
+        self.cancelled += 1
+
+    async def admit(self, size: int) -> None:
+        self.asked.append(size)
+        await self.opened
+
+
+@pytest.mark.parametrize("size", [0, 10, len(DATA)])
+@ensure
+async def test_an_upload_that_has_to_wait_arrives_whole(
+    door: Door, client: Client, size: int
+) -> None:
+    gate, data = _Gate(door), DATA[:size]
+    name = hashlib.sha256(data).hexdigest()
+    sent = apart(client.ask, "PUT", data, path=f"/v1/blobs/{name}")
+    await until(lambda: gate.asked == [size])
+    await deferLater(the_reactor(), 0.1, lambda: None)
+    assert door.blobs.held(name) == 0
+    gate.opened.callback(None)
+    assert (await sent).status == 201
+    with door.blobs.open(name) as file:
+        assert file.read() == data
+
+
+@ensure
+async def test_no_more_is_read_of_an_upload_than_had_come_when_it_began_to_wait(
+    door: Door, client: Client
+) -> None:
+    gate, data = _Gate(door), bytes(64 << 20)
+    name = hashlib.sha256(data).hexdigest()
+
+    def send_all() -> int:
+        sock = client.connect()
+        sock.settimeout(0.5)
+        client.say(sock, "PUT", path=f"/v1/blobs/{name}", Content_Length=len(data))
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < len(data):
+                sent += sock.send(data[sent : sent + 65536])
+        return sent
+
+    stopped_at = await apart(send_all)
+    assert gate.asked == [len(data)]
+    # What fits into the buffers of two sockets.
+    assert stopped_at < len(data) / 2
+    client.close()
+    # Nobody looks at a connection of which nothing is read; but what it waits for ends once.
+    gate.opened.callback(None)
+    store: Any = door.blobs
+    await until(lambda: not store._in_hand)
+
+
+@pytest.mark.parametrize("size", [10, len(DATA)])
+@ensure
+async def test_an_upload_that_waited_in_vain_is_told_so(
+    door: Door, client: Client, size: int
+) -> None:
+    gate, data = _Gate(door), DATA[:size]
+    name = hashlib.sha256(data).hexdigest()
+    sent = apart(client.ask, "PUT", data, path=f"/v1/blobs/{name}")
+    await until(lambda: gate.asked == [size])
+    gate.opened.errback(StorageFull("There is no room."))
+    answer = await sent
+    assert (answer.status, answer.error["code"]) == (507, "storage_full")
+    assert door.blobs.held(name) == 0
+    # And others are served.
+    door.admit = let_in
+    assert (await apart(client.ask, "PUT", DATA)).status == 201
