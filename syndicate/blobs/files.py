@@ -232,7 +232,7 @@ class FileBlobStore:
             self._used.remove(used)
         return deleted
 
-    def _look(self) -> list[sweeping.Found]:
+    def _look(self) -> Sequence[sweeping.Found]:
         self._give_up_old_partials()
         self._empty()  # of what a former process has left there
         return sweeping.look(self._directory, lambda: self._threads.closed)
