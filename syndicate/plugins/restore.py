@@ -24,6 +24,7 @@ import attrs
 
 from syndicate.domain.errors import Conflict, Corrupt, Invalid
 from syndicate.plugins.backup import FORM, MANIFEST, PORTION
+from syndicate.plugins.carrying import Carried, carry_over
 from syndicate.store.copying import check, contents, prepare_to_go_on
 from syndicate.store.schema import DATABASE
 from syndicate.store.state_directory import DirectoryLock, sync_directory
@@ -38,6 +39,8 @@ class Restored:
     next_job: int
     #: Where what was there before is now; None if there was nothing.
     aside: Path | None
+    #: What had been revoked since the backup was made.
+    carried: Carried
 
 
 def bring_back(source: Path, state: Path, *, force: bool = False) -> Restored:
@@ -58,7 +61,7 @@ def bring_back(source: Path, state: Path, *, force: bool = False) -> Restored:
         draft = Path(tempfile.mkdtemp(prefix=f".{state.name}.restoring-", dir=state.parent))
         try:
             manifest = _lay_out(source, draft)
-            next_job = _check(draft, manifest)
+            next_job, carried = _check(draft, manifest, state)
             if os.geteuid() == 0:
                 _give_to_owner_of(state if state.exists() else state.parent, draft)
             for root, _, _ in os.walk(draft):
@@ -67,7 +70,7 @@ def bring_back(source: Path, state: Path, *, force: bool = False) -> Restored:
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
-    return Restored(manifest["jobs"], manifest["made_at"], next_job, aside)
+    return Restored(manifest["jobs"], manifest["made_at"], next_job, aside, carried)
 
 
 def _check_place(state: Path, held: contextlib.ExitStack, force: bool) -> None:
@@ -100,8 +103,10 @@ def _put_in_place(draft: Path, state: Path) -> Path | None:
     return aside
 
 
-def _check(draft: Path, manifest: dict[str, Any]) -> int:
-    """Check what was laid out; gives the number of the next job."""
+def _check(draft: Path, manifest: dict[str, Any], state: Path) -> tuple[int, Carried]:
+    """Check what was laid out, and carry over what was revoked since; gives the number of the next
+    job.
+    """
     database = draft / DATABASE
     check(database)
     found = contents(database)
@@ -114,8 +119,9 @@ def _check(draft: Path, manifest: dict[str, Any]) -> int:
     if lacking:
         raise Corrupt(f"The backup lacks {lacking[0]}, which a job refers to; take another one.")
     number = prepare_to_go_on(database)
+    carried = carry_over(state, draft)
     check(database)
-    return number
+    return number, carried
 
 
 def _lay_out(source: Path, draft: Path) -> dict[str, Any]:

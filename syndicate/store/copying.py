@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -40,10 +40,10 @@ class Contents:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def _opened(path: Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
     if not path.exists():
         raise NotFound(f"There is no database {path}; check the state directory.")
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=30)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30)
     try:
         yield connection
     except sqlite3.Error as error:
@@ -130,6 +130,31 @@ def _blobs_of(job: dict[str, object]) -> dict[str, None]:
     found = [spec["sha256"], spec.get("client_sha256")]
     found += [machine.get("outputs") for machine in machines]
     return {digest: None for digest in found if digest}
+
+
+def records(path: Path, kinds: Sequence[str]) -> list[tuple[str, str, object]]:
+    """All records of some kinds, as ``(kind, key, value)``, of a database that nobody has in use.
+
+    Nothing of it is changed, whatever its last user has left in its journal.
+
+    :raises SyndicateError: it cannot be read.
+    """
+    with _opened(path, "ro") as connection:
+        (present,) = connection.execute("PRAGMA user_version").fetchone()
+        if present > len(MIGRATIONS):
+            raise Corrupt(f"{path} is of a newer version of Syndicate.", format=present)
+        marks = ", ".join("?" * len(kinds))
+        found = connection.execute(
+            f"SELECT kind, key, value FROM record WHERE kind IN ({marks})", tuple(kinds)
+        )
+        return [(kind, key, json.loads(text)) for kind, key, text in found]
+
+
+def put_records(path: Path, found: Iterable[tuple[str, str, object]]) -> None:
+    """Write records into a copy, in the place of those with the same kind and key."""
+    rows = [(kind, key, json.dumps(value)) for kind, key, value in found]
+    with _opened(path) as connection, connection:
+        connection.executemany("INSERT OR REPLACE INTO record VALUES (?, ?, ?, 0)", rows)
 
 
 def prepare_to_go_on(path: Path) -> int:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from syndicate.cli.grammar import Verb
 from syndicate.config import load_manager
 from syndicate.domain.quantities import say_size
+
+if TYPE_CHECKING:
+    from syndicate.plugins.restore import Restored
 
 _config = click.option(
     "-c", "--config", type=click.Path(path_type=Path), help="The manager's TOML file."
@@ -73,4 +77,22 @@ def restore(config: Path | None, state: Path | None, *, force: bool, source: Pat
     click.echo(f"Restored {done.jobs} jobs as of {done.made_at}: {place}")
     if done.aside is not None:
         click.echo(f"What was there before is now: {done.aside}")
+    _tell_of_revocations(done)
     click.echo("Start the manager. Its next job gets number " + str(done.next_job) + ".")
+
+
+def _tell_of_revocations(done: Restored) -> None:
+    carried = done.carried
+    if carried.tokens or carried.volunteers:
+        names = ", ".join((*carried.tokens, *carried.volunteers))
+        click.echo(
+            f"Revoked since then, and revoked still: {len(carried.tokens)} tokens and "
+            f"{len(carried.volunteers)} volunteers: {names}"
+        )
+    if carried.remark:
+        click.echo(
+            f"{carried.remark} Whoever was revoked since {done.made_at} and is not named above is "
+            "let in again: look at syndicate token list and syndicate certificate list, and revoke "
+            "them again (syndicate token revoke ID, syndicate certificate revoke NAME).",
+            err=True,
+        )
