@@ -116,10 +116,13 @@ def _range(value: object) -> tuple[int, int]:
     return first, last
 
 
-def _mode(value: object) -> str:
-    if value not in ("auto", "root", "user"):
-        raise ValueError(f"{value!r} is not one of 'auto', 'root', 'user'")
-    return str(value)
+def _one_of(*words: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if value not in words:
+            raise ValueError(f"{value!r} is not one of {', '.join(map(repr, words))}")
+        return str(value)
+
+    return read
 
 
 def _key(read: Callable[[object], Any], **options: Any) -> Any:
@@ -296,7 +299,7 @@ class Registration:
 class SandboxConfig:
     """``[sandbox]``: how jobs are confined."""
 
-    mode: str = _key(_mode, default="auto")
+    mode: str = _key(_one_of("auto", "root", "user"), default="auto")
     uids: tuple[int, int] = _key(_range, default=(20000, 20015))
     #: Given to jobs as ``/etc/resolv.conf``; none when not set.
     resolv_conf: Path | None = _key(_path, default=None)
@@ -317,6 +320,8 @@ class NetworkConfig:
     closed: tuple[tuple[str, int], ...] = _key(_places, default=())
     #: Places that jobs may connect to all the same.
     open: tuple[tuple[str, int], ...] = _key(_places, default=())
+    #: By what jobs are told from others.
+    match: str = _key(_one_of("auto", "group", "user"), default="auto")
 
 
 @attrs.frozen

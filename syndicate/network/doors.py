@@ -5,11 +5,17 @@ Only the first packet of a connection is looked at, by the control group of its 
 not known then who listens, and a job may well use the number of a daemon's port that has another
 address: so the packet is marked as it leaves and refused as it arrives, unless the one who listens
 is a job's as well.
+
+Where packets cannot be told by control group they are told by the user who made the socket. The
+user of one that listens is nowhere to be found, so what goes to a daemon's port of this host is
+refused then whoever listens there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+import attrs
 
 from syndicate.network import rules
 from syndicate.network.interface import Doors
@@ -21,7 +27,20 @@ _VERSIONS = (4, 6)
 REFUSALS = ("reject with tcp reset", "drop")
 
 
-def table(name: str, ours: rules.Ours, refusal: str) -> str:
+@attrs.frozen
+class Users:
+    """How the connections of jobs are known where that cannot be by control group."""
+
+    first: int
+    last: int
+
+    @property
+    def match(self) -> str:
+        """The words for: one of them made the socket."""
+        return f"meta skuid {self.first}-{self.last}"
+
+
+def table(name: str, ours: rules.Ours | Users, refusal: str) -> str:
     """Make a table that keeps nobody from anything yet.
 
     :param refusal: one of `REFUSALS`.
@@ -31,6 +50,8 @@ def table(name: str, ours: rules.Ours, refusal: str) -> str:
         for which in ("closed", "open")
         for version in _VERSIONS
     )
+    by_group = isinstance(ours, rules.Ours)
+    local = f"meta mark set {_MARK:#x} accept" if by_group else f"counter {refusal}"
     # Before the guards, whose marks are for packets to other hosts.
     return f"""\
 table inet {name} {{
@@ -47,19 +68,25 @@ ip daddr . tcp dport @open4 accept
 ip6 daddr . tcp dport @open6 accept
 ip daddr . tcp dport @closed4 counter {refusal}
 ip6 daddr . tcp dport @closed6 counter {refusal}
-fib daddr type local tcp dport @own meta mark set {_MARK:#x} accept
-fib daddr type local tcp dport @everywhere meta mark set {_MARK:#x} accept
+fib daddr type local tcp dport @own {local}
+fib daddr type local tcp dport @everywhere {local}
 tcp dport @everywhere counter {refusal}
 }}
+{_arrival(ours.match, refusal) if by_group else ""}
+}}
+"""
+
+
+def _arrival(match: str, refusal: str) -> str:
+    return f"""\
 chain in {{
 type filter hook input priority -311; policy accept;
 iif lo meta mark {_MARK:#x} goto arrived
 }}
 chain arrived {{
 meta mark set 0
-{ours.match} accept
+{match} accept
 counter {refusal}
-}}
 }}
 """
 

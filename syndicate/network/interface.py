@@ -37,6 +37,11 @@ class Proof:
     seen: str
 
 
+#: By what the packets of jobs are told from those of others: the control group that a process was
+#: in when it made its socket, or the user who made it.
+GROUP, USER = "group", "user"
+
+
 @attrs.frozen
 class Doors:
     """The cluster's own ports, which jobs are kept from connecting to; all are of TCP."""
@@ -49,6 +54,8 @@ class Doors:
     everywhere: tuple[int, ...] = ()
     #: Addresses and ports that jobs may connect to in spite of all that.
     open: tuple[tuple[str, int], ...] = ()
+    #: The first and the last user that jobs run as, and nobody else; None if they have none.
+    uids: tuple[int, int] | None = None
 
 
 class INetworkFaults(Interface):
@@ -73,12 +80,13 @@ class INetworkFaults(Interface):
         :returns: how many things were removed.
         """
 
-    def shut(doors: Doors) -> Deferred[bool]:
+    def shut(doors: Doors) -> Deferred[str]:
         """Keep all jobs of this volunteer from connecting to these ports, until it is closed, in
         place of those it was told before; needs `probe`. Others, the daemon too, are not kept from
         anything.
 
-        :returns: whether it is in force; false where nothing can be done to packets.
+        :returns: by what jobs are told from others: `GROUP`, or `USER` where that cannot be; empty
+            where neither can be, and it is not in force.
         :raises Invalid: something is no address.
         :raises SandboxFailed: the kernel does not take it any more.
         """

@@ -13,7 +13,7 @@ from syndicate.domain.errors import Conflict
 from syndicate.domain.fault import ON_LINKS, Links
 from syndicate.network import rules
 from syndicate.network.doors import change
-from syndicate.network.interface import Doors, IGuard, INetworkFaults, NetworkFacts, Proof
+from syndicate.network.interface import GROUP, Doors, IGuard, INetworkFaults, NetworkFacts, Proof
 from syndicate.network.judging import Asked
 
 
@@ -82,13 +82,13 @@ class MemoryFaults:
     def sweep(self) -> Deferred[int]:
         return succeed(0)
 
-    def shut(self, doors: Doors) -> Deferred[bool]:
+    def shut(self, doors: Doors) -> Deferred[str]:
         return execute(self._shut, doors)
 
-    def _shut(self, doors: Doors) -> bool:
+    def _shut(self, doors: Doors) -> str:
         change("doors", doors)  # which looks at every address
         self.doors = doors
-        return True
+        return GROUP
 
     def guard(self, key: str, peers: tuple[str, ...]) -> Deferred[IGuard]:
         if self._guard is not None:

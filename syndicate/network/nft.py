@@ -15,8 +15,8 @@ from zope.interface import implementer
 from syndicate.domain.errors import Conflict, NotClean, SandboxFailed, SyndicateError
 from syndicate.domain.fault import ON_LINKS
 from syndicate.network import groups, rules
+from syndicate.network.bolt import Bolt
 from syndicate.network.child import IChildReactor
-from syndicate.network.doors import REFUSALS, change, table
 from syndicate.network.guard import NftGuard, NoGuard
 from syndicate.network.interface import Doors, IGuard, INetworkFaults, NetworkFacts
 from syndicate.network.libnftables import Nftables, NftError
@@ -36,9 +36,17 @@ class NftFaults:
 
     :param state: the volunteer's state directory; it and the name tell it from all others on the
         host.
+    :param match: by what jobs are told from others where they are kept from ports; see `Bolt`.
     """
 
-    def __init__(self, reactor: IChildReactor, state: Path, name: str, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        reactor: IChildReactor,
+        state: Path,
+        name: str,
+        clock: IReactorTime,
+        match: str = "auto",
+    ) -> None:
         self._reactor = reactor
         self._clock = clock
         self._tag = rules.tag(name, state)
@@ -46,8 +54,7 @@ class NftFaults:
         self._findings: Findings | None = None
         self._facts = NetworkFacts(())
         self._guard: IGuard | None = None
-        #: Whether there is a table that keeps jobs from ports.
-        self._shut = False
+        self._bolt = Bolt(rules.table_name(self._tag, "doors"), match)
         self.group: Path | None = None
 
     def probe(self) -> Deferred[NetworkFacts]:
@@ -111,36 +118,10 @@ class NftFaults:
         _log.error("{group} is in use and stays; the next start will look again", group=group)
         return False
 
-    def shut(self, doors: Doors) -> Deferred[bool]:
-        return execute(self._shut_doors, doors)
-
-    def _shut_doors(self, doors: Doors) -> bool:
-        if self._tools is None or self._findings is None:
-            return False
-        name = rules.table_name(self._tag, "doors")
-        text = change(name, doors)
-        try:
-            if not self._shut:
-                self._make_doors(name, self._tools.nft, self._findings.ours)
-            self._tools.nft.run(text)
-        except NftError as error:
-            why = f"Jobs cannot be kept from the daemons' ports: {error}."
-            if self._shut:  # so it could be before, and must be now
-                raise SandboxFailed(why) from error
-            _log.warn("{why}", why=why)
-            return False
-        return True
-
-    def _make_doors(self, name: str, nft: Nftables, ours: rules.Ours) -> None:
-        for refusal in REFUSALS:
-            try:
-                nft.run(table(name, ours, refusal))
-            except NftError:
-                if refusal == REFUSALS[-1]:
-                    raise
-            else:
-                self._shut = True
-                return
+    def shut(self, doors: Doors) -> Deferred[str]:
+        tools, findings = self._tools, self._findings
+        nft = None if tools is None else tools.nft
+        return execute(self._bolt.shut, doors, nft, None if findings is None else findings.ours)
 
     def guard(self, key: str, peers: tuple[str, ...]) -> Deferred[IGuard]:
         if self._guard is not None:
@@ -173,6 +154,7 @@ class NftFaults:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
+        self._bolt.close()
         if self._guard is not None:
             try:
                 await self._guard.close()
@@ -185,4 +167,3 @@ class NftFaults:
         if self.group is not None:
             await self._remove(self.group)
         self._tools = self._findings = self.group = None
-        self._shut = False

@@ -74,7 +74,7 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
         functools.partial(_secret, who.join_token_file),
     )
     where = who.manager, who.wire_port
-    network = NftFaults(reactor, who.state, who.name, reactor)
+    network = NftFaults(reactor, who.state, who.name, reactor, config.network.match)
     volunteer = Volunteer(
         reactor,
         who.name,

@@ -166,7 +166,8 @@ class ChrootSandbox:
             )
         walls = {name for name, there in self._host.walls.items() if there}
         enforced = tuple(sorted({*_ALWAYS, *capped, *walls}))
-        return SandboxFacts(mode, enforced, tuple(remarks), freezer=FREEZER in usable)
+        uids = self._host.uids.bounds if mode == "root" else None
+        return SandboxFacts(mode, enforced, tuple(remarks), freezer=FREEZER in usable, uids=uids)
 
     async def _try(self) -> str | None:
         """Run ``true`` in a place of its own; returns what went wrong."""

@@ -60,6 +60,9 @@ class SandboxFacts:
     remarks: tuple[str, ...] = ()
     #: Whether runs can be paused.
     freezer: bool = False
+    #: The first and the last user that runs have, and nobody else; None if they have none of their
+    #: own.
+    uids: tuple[int, int] | None = None
 
 
 @attrs.frozen

@@ -44,6 +44,11 @@ class Uids:
         self._taken.discard(uid)
 
     @property
+    def bounds(self) -> tuple[int, int]:
+        """The lowest one and the highest one."""
+        return self._range.start, self._range.stop - 1
+
+    @property
     def all(self) -> Collection[int]:
         """Every id of the range."""
         return self._range

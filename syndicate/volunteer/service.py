@@ -23,7 +23,7 @@ from syndicate.domain.errors import Conflict, Fenced, NotClean, SyndicateError
 from syndicate.domain.fault import ON_LINKS
 from syndicate.domain.job import Limits
 from syndicate.domain.volunteer import Facts
-from syndicate.network.interface import Doors, INetworkFaults, NetworkFacts
+from syndicate.network.interface import GROUP, USER, Doors, INetworkFaults, NetworkFacts
 from syndicate.sandbox.interface import ISandbox, SandboxFacts
 from syndicate.volunteer.asking import Asking
 from syndicate.volunteer.outbox import Outbox
@@ -48,10 +48,33 @@ from syndicate.wire.interface import (
 
 log = Logger()
 
-_OPEN_PORTS = (
-    "Jobs are not kept from the ports of manager and volunteers, as nothing can be done to packets "
-    "here."
-)
+
+@attrs.frozen
+class _Ports:
+    """What is said of how jobs are kept from the daemons' ports."""
+
+    enforced: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+_PORTS = {
+    GROUP: _Ports(("ports",)),
+    USER: _Ports(
+        ("ports-by-user",),
+        (
+            "Jobs are kept from the ports of manager and volunteers by the users that they run as; "
+            "a job that listens at such a port of this host is not reached from here. By control "
+            "group it would be: mount those of version 2, and leave [network] match alone.",
+        ),
+    ),
+    "": _Ports(
+        (),
+        (
+            "Jobs are not kept from the ports of manager and volunteers: neither by control group "
+            "nor by user can anything be done to their packets here.",
+        ),
+    ),
+}
 
 #: Most reports that go with a hello; the others follow it.
 MOST_UNACKED = 100
@@ -128,6 +151,8 @@ class Volunteer(Service):
     _asking: Asking = attrs.field(init=False)
     _part: PartInHand | None = attrs.field(init=False, default=None)
     _tidying: Tidying = attrs.field(init=False)
+    #: Users that jobs run as, and nobody else.
+    _uids: tuple[int, int] | None = attrs.field(init=False, default=None)
     _pulse: IDelayedCall | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -144,10 +169,13 @@ class Volunteer(Service):
         await self._network.sweep()
         paths = await self._network.probe()
         probed = await self._sandbox.probe()
-        if await self._close_ports():
-            probed = attrs.evolve(probed, enforced=(*probed.enforced, "ports"))
-        else:
-            probed = attrs.evolve(probed, remarks=(*probed.remarks, _OPEN_PORTS))
+        self._uids = probed.uids
+        told_by = _PORTS[await self._close_ports()]
+        probed = attrs.evolve(
+            probed,
+            enforced=(*probed.enforced, *told_by.enforced),
+            remarks=(*probed.remarks, *told_by.remarks),
+        )
         self._known = self._facts(probed, paths)
         for remark in probed.remarks:
             log.warn("{remark}", remark=remark)
@@ -172,9 +200,10 @@ class Volunteer(Service):
         unfit = self._tidying.unfit
         return Inside(self._part, self._known, unfit, linked, self._boot, self._outbox.term)
 
-    async def _close_ports(self) -> bool:
-        """Keep jobs from the ports of now; false where that cannot be."""
-        return await self._network.shut(await self._doors())
+    async def _close_ports(self) -> str:
+        """Keep jobs from the ports of now; see `INetworkFaults.shut`."""
+        doors = await self._doors()
+        return await self._network.shut(attrs.evolve(doors, uids=self._uids))
 
     def stopService(self) -> Deferred[None]:
         """Kill what runs, remove it, and hang up."""

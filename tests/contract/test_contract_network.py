@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 
 from syndicate.domain.errors import Conflict, Invalid, NotClean, SandboxFailed
 from syndicate.domain.fault import ON_LINKS, Links
-from syndicate.network.interface import Doors, IGuard, INetworkFaults, Proof
+from syndicate.network.interface import GROUP, Doors, IGuard, INetworkFaults, Proof
 from syndicate.network.libnftables import Nftables
 from syndicate.network.memory import MemoryFaults
 from syndicate.network.nft import NftFaults
@@ -168,8 +168,9 @@ async def test_what_makes_no_sense_is_refused_and_changes_nothing(guard: Any, li
 
 @pytest_twisted.ensureDeferred
 async def test_ports_are_shut_for_jobs_and_what_is_no_address_is_refused(faults: Any) -> None:
-    assert await faults.shut(Doors(closed=((ONE, 7080),), own=(7080,)))
-    assert await faults.shut(Doors(closed=(("::1", 1),), open=((TWO, 2),), everywhere=(3,)))
+    assert await faults.shut(Doors(closed=((ONE, 7080),), own=(7080,))) == GROUP
+    again = Doors(closed=(("::1", 1),), open=((TWO, 2),), everywhere=(3,), uids=(20000, 20001))
+    assert await faults.shut(again) == GROUP
     with pytest.raises(Invalid):
         await faults.shut(Doors(closed=(("nowhere", 7080),)))
     guard = await faults.guard("1.1.master", PEERS)  # which has nothing to do with it

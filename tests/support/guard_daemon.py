@@ -1,6 +1,6 @@
 """A daemon that does nothing but guard packets, as it is told by lines of JSON.
 
-Run as ``python -m tests.support.guard_daemon STATE NAME``, in the network namespace of its job.
+Run as ``python -m tests.support.guard_daemon STATE NAME MATCH``, in its job's network namespace.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Daemon(LineOnlyReceiver):
     delimiter = b"\n"
 
     def __init__(self) -> None:
-        self._faults = NftFaults(reactor, Path(sys.argv[1]), sys.argv[2], reactor)
+        state, name, *match = sys.argv[1:]
+        self._faults = NftFaults(reactor, Path(state), name, reactor, *match)
         self._guard: Any = None
 
     def lineReceived(self, line: bytes) -> None:
@@ -77,7 +78,7 @@ class Daemon(LineOnlyReceiver):
     async def do_sweep(self) -> int:
         return await self._faults.sweep()
 
-    async def do_shut(self, **words: Any) -> bool:
+    async def do_shut(self, **words: Any) -> str:
         parts = {part: tuple(_plain(place) for place in places) for part, places in words.items()}
         return await self._faults.shut(Doors(**parts))
 

@@ -118,9 +118,9 @@ class Host:
         """A program on it, of a job if a group is given."""
         return Told.start(self.namespace, "-I", "-S", str(_HERE / "talker.py"), group, str(uid))
 
-    def daemon(self, state: Path, name: str, *through: str) -> Guard:
+    def daemon(self, state: Path, name: str, *through: str, match: str = "auto") -> Guard:
         """A daemon on it that has probed."""
-        argv = ("-m", "tests.support.guard_daemon", str(state), name)
+        argv = ("-m", "tests.support.guard_daemon", str(state), name, match)
         guard = Guard(Told.start(self.namespace, *argv, through=through).process)
         guard.facts = guard.do("probe")
         guard.group = guard.facts["group"]

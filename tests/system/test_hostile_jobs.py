@@ -98,6 +98,22 @@ def test_what_the_site_opens_is_reached(lab: Running) -> None:
     assert set(found["v3"][0].values()) == {REFUSED}
 
 
+def test_a_volunteer_can_tell_jobs_by_their_users_and_says_so(lab: Running) -> None:
+    manager = lab.lab.host("manager").address
+    config = lab.lab.directory / "v3/volunteer.toml"
+    config.write_text(config.read_text() + '[network]\nmatch = "user"\n')
+    lab.lab.restart("v3")
+    eventually(lab.all_free)
+    found = seen_by_jobs(lab, f"{manager}:7070", f"{manager}:7080", "127.0.0.1:7080")
+    # Beside the manager, whose own connections go on.
+    assert set(found["v3"][0].values()) == {REFUSED}
+    told = lab.volunteers()["v3"]
+    assert told["state"] != "gone"
+    assert "ports-by-user" in told["enforced"]
+    assert "ports" not in told["enforced"]
+    assert any("by the users that they run as" in remark for remark in told["remarks"])
+
+
 #: Looks into everything that can be opened for words that it was given backwards.
 SNOOPS = """
 import os, stat, sys

@@ -12,13 +12,16 @@ import attrs
 import pytest
 
 from syndicate.domain.fault import Links
-from tests.support.hosts import Guard, Host, Told, hosts
+from tests.support.hosts import JOB, Guard, Host, Told, hosts
 from tests.support.traces import keeping
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.deadline(60)]
 
 #: A daemon's port, one of a job that has the same number elsewhere, and one of nobody's concern.
 DAEMON, OTHER = 7080, 9000
+#: Users of jobs, of whom one is that of all of ours here; and one who has nothing to do with jobs.
+UIDS = [JOB - 7, JOB + 8]
+SOMEBODY = 30_777
 
 
 @attrs.frozen
@@ -30,9 +33,20 @@ class Scene:
     guard: Guard
     job: Told
     outside: Told
+    #: By what jobs are told from others.
+    match: str
 
     def shut(self, **doors: Any) -> None:
-        assert self.guard.do("shut", **doors) is True
+        assert self.guard.do("shut", uids=UIDS, **doors) == self.match
+
+    def as_job(self, *command: str) -> list[str]:
+        """Words that run a command on the first host as a program of a job."""
+        enter = f'echo 0 > {self.guard.group}/cgroup.procs && exec "$@"'
+        return [
+            *("nsenter", f"--net=/run/netns/{self.one.namespace}", "sh", "-c", enter, "sh"),
+            *("setpriv", f"--reuid={JOB}", f"--regid={JOB}", "--clear-groups"),
+            *("/usr/bin/python3", "-c", *command),
+        ]
 
     def reach(self, told: Told, address: str, port: int = DAEMON) -> str:
         """How a new connection fares, a round trip included."""
@@ -43,8 +57,10 @@ class Scene:
         return word
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+@pytest.fixture(scope="module", params=["group", "user"])
+def scene(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
     state = tmp_path_factory.mktemp("doors")
     with ExitStack() as stack:
         one, two = stack.enter_context(hosts(2))
@@ -56,15 +72,15 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             return told
 
         stack.enter_context(keeping(lambda: [told.pid for told in started]))
-        guard = started_too(one.daemon(state, one.namespace))
+        guard = started_too(one.daemon(state, one.namespace, match=request.param))
         stack.callback(guard.do, "close")
         job = started_too(one.talker(guard.group))
-        outside = started_too(one.talker())
+        outside = started_too(one.talker(uid=SOMEBODY))
         for host in (one, two):
             daemon = started_too(host.talker(uid=0))
             for port in (DAEMON, OTHER):
                 daemon.ask("serve", port=port)
-        yield Scene(one, two, guard, job, outside)
+        yield Scene(one, two, guard, job, outside, request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -110,12 +126,13 @@ def test_the_other_protocol_of_streams_is_no_way_round(scene: Scene) -> None:
         pytest.skip("this kernel has no MPTCP")
     words = {}
     for port in (DAEMON, OTHER):
-        command = f'echo 0 > {scene.guard.group}/cgroup.procs && exec "$@"'
         done = subprocess.run(
-            ["nsenter", f"--net=/run/netns/{scene.one.namespace}", "sh", "-c", command, "sh",
-             "python3", "-c", multipath, str(port), scene.two.address, scene.one.address],
-            check=True, capture_output=True, text=True, timeout=20,
-        )  # fmt: skip
+            scene.as_job(multipath, str(port), scene.two.address, scene.one.address),
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
         words[port] = done.stdout.split()
     assert words == {DAEMON: ["111", "111"], OTHER: ["0", "0"]}
 
@@ -141,18 +158,17 @@ def test_a_job_that_listens_on_the_same_number_is_reached(scene: Scene) -> None:
     scene.shut(closed=[[scene.two.address, 7443]], own=[7443])
     with ExitStack() as stack:
         for address in ("127.5.5.5", scene.one.address6):
-            command = f'echo 0 > {scene.guard.group}/cgroup.procs && exec "$@"'
             server = subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{scene.one.namespace}", "sh", "-c", command, "sh",
-                 "python3", "-c", listens, address, "7443"],
-                stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                scene.as_job(listens, address, "7443"), stdout=subprocess.PIPE, text=True
+            )
             stack.callback(server.wait)
             stack.callback(server.kill)
             assert server.stdout is not None
             stack.callback(server.stdout.close)
             assert server.stdout.readline() == "up\n"
-            assert scene.reach(scene.job, address, 7443) == "ok"
+            # By its user alone it cannot be told who listens.
+            told = "ok" if scene.match == "group" else "ECONNREFUSED"
+            assert scene.reach(scene.job, address, 7443) == told
             assert scene.reach(scene.outside, address, 7443) == "ok"
 
 
@@ -198,15 +214,15 @@ def test_faults_and_shut_ports_do_not_meet(scene: Scene) -> None:
 
 def test_a_daemon_without_the_right_says_that_nothing_is_shut(scene: Scene, tmp_path: Path) -> None:
     weak = scene.one.daemon(tmp_path, "weak", "setpriv", "--bounding-set=-net_admin")
-    assert weak.do("shut", closed=[[scene.two.address, DAEMON]]) is False
+    assert weak.do("shut", uids=UIDS, closed=[[scene.two.address, DAEMON]]) == ""
     weak.do("close")
     weak.end()
 
 
 def test_a_killed_daemon_leaves_nothing_shut(scene: Scene, tmp_path: Path) -> None:
-    doomed = scene.one.daemon(tmp_path, "doomed")
+    doomed = scene.one.daemon(tmp_path, "doomed", match=scene.match)
     orphan = scene.one.talker(doomed.group)
-    assert doomed.do("shut", closed=[[scene.two.address, DAEMON]]) is True
+    assert doomed.do("shut", uids=UIDS, closed=[[scene.two.address, DAEMON]]) == scene.match
     assert scene.reach(orphan, scene.two.address) == "ECONNREFUSED"
     doomed.kill()
     assert scene.reach(orphan, scene.two.address) == "ok"
@@ -215,3 +231,50 @@ def test_a_killed_daemon_leaves_nothing_shut(scene: Scene, tmp_path: Path) -> No
     following = Guard(Told.start(scene.one.namespace, *argv).process)
     following.do("sweep")
     following.end()
+
+
+#: Runs a command where there are no control groups of version 2.
+WITHOUT_GROUPS = ("unshare", "--mount", "sh", "-c", 'umount -R /sys/fs/cgroup && exec "$@"', "sh")
+
+
+def test_where_there_are_no_control_groups_jobs_are_told_by_their_users(
+    scene: Scene, tmp_path: Path
+) -> None:
+    guard = scene.one.daemon(tmp_path, "ungrouped", *WITHOUT_GROUPS)
+    job, another = scene.one.talker(), scene.one.talker(uid=SOMEBODY)
+    try:
+        assert guard.facts["supported"] == []
+        assert guard.do("shut", uids=UIDS, closed=[[scene.two.address, DAEMON]]) == "user"
+        assert scene.reach(job, scene.two.address) == "ECONNREFUSED"
+        assert scene.reach(another, scene.two.address) == "ok"
+        assert guard.do("shut", uids=UIDS, closed=[[scene.two.address6, DAEMON]]) == "user"
+        assert scene.reach(job, scene.two.address) == "ok"
+        assert scene.reach(job, scene.two.address6) == "ECONNREFUSED"
+        guard.do("close")
+        assert scene.reach(job, scene.two.address6) == "ok"
+    finally:
+        for each in (guard, job, another):
+            each.end()
+
+
+def test_jobs_that_have_no_users_of_their_own_are_not_said_to_be_kept_from_anything(
+    scene: Scene, tmp_path: Path
+) -> None:
+    guard = scene.one.daemon(tmp_path, "ungrouped", *WITHOUT_GROUPS)
+    try:
+        assert guard.do("shut", closed=[[scene.two.address, DAEMON]]) == ""
+    finally:
+        guard.do("close")
+        guard.end()
+
+
+def test_a_daemon_that_may_not_try_it_as_another_user_does_not_claim_that_it_works(
+    scene: Scene, tmp_path: Path
+) -> None:
+    words = ("setpriv", "--bounding-set=-setuid", *WITHOUT_GROUPS)
+    guard = scene.one.daemon(tmp_path, "unproved", *words)
+    try:
+        assert guard.do("shut", uids=UIDS, closed=[[scene.two.address, DAEMON]]) == ""
+    finally:
+        guard.do("close")
+        guard.end()
