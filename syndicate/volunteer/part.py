@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.threads import deferToThread
-from twisted.logger import Logger
 
-from syndicate.blobs.interface import IBlobStore, IBlobTransfer
-from syndicate.client.interface import IHandle
 from syndicate.domain.adoption import Stage
 from syndicate.domain.errors import Conflict, NotClean, SyndicateError, Unsupported
-from syndicate.domain.job import Limits
-from syndicate.network.interface import IGuard, INetworkFaults
+from syndicate.network.interface import IGuard
 from syndicate.once import Once
-from syndicate.sandbox.interface import Exit, IEnclosure, IRun, ISandbox, Plot
+from syndicate.sandbox.interface import Exit, IEnclosure, IRun, Plot
+from syndicate.volunteer.bench import Bench, Door
 from syndicate.volunteer.hurt import Hurt
+from syndicate.volunteer.invocation import (
+    INSIDE,
+    command_line,
+    environment,
+    host_name,
+    hosts,
+    key_of,
+)
+from syndicate.volunteer.outputs import keep_outputs
 from syndicate.volunteer.relay import Relay
 from syndicate.volunteer.spool import Spool
 from syndicate.wire.interface import (
-    Ask,
     EndReport,
     FaultDone,
     FaultOrder,
@@ -35,51 +36,10 @@ from syndicate.wire.interface import (
     Released,
 )
 
-log = Logger()
-
 T = TypeVar("T")
-
-#: Where a client finds its door in its sandbox.
-INSIDE = "/run/syndicate"
 
 #: Seconds that a release waits for the last of the log and the report to reach the manager.
 TELL_DEADLINE = 20.0
-
-
-@attrs.frozen
-class Bench:
-    """What every part works with."""
-
-    clock: IReactorTime
-    sandbox: ISandbox
-    cache: IBlobStore
-    transfer: IBlobTransfer
-    #: Where spools and outputs lie until the manager has them.
-    spool: Path
-    #: Brings a report to the manager; waits, for ever if need be, until it is stored.
-    report: Callable[[EndReport], Awaitable[None]]
-    #: Brings a client's request to the manager.
-    ask: Callable[[Ask], Deferred[Any]]
-    network: INetworkFaults
-    #: Keeps jobs from the ports of manager and volunteers, wherever these are now.
-    close_ports: Callable[[], Awaitable[object]]
-    #: Whether packets can be guarded on this host.
-    guarded: bool
-    #: Opens the door of a client: its directory, the user that may use it, what is behind it.
-    make_door: Callable[[Path, int, IHandle, Limits], Door]
-    #: Where doors are, and what else clients find beside them; each machine's is below it.
-    doors: Path
-    timeline: Callable[[], float]
-
-
-class Door(Protocol):
-    """What a client knocks on."""
-
-    def open(self) -> Deferred[None]:
-        """Let it be knocked on."""
-
-    def close(self) -> Deferred[None]:
-        """End everything, and remove its sockets."""
 
 
 @attrs.define(eq=False)
@@ -173,9 +133,9 @@ class PartInHand:
         source = await bench.transfer.download(order.sha256, order.size, bench.cache)
         self._refuse_if_released()
         plot = Plot(
-            key=f"{order.part.job}.{order.part.attempt}.{_file_name(order.part.machine)}",
-            hostname=_host_name(order.part.machine),
-            hosts=self._hosts(),
+            key=key_of(order.part),
+            hostname=host_name(order.part.machine),
+            hosts=hosts(order),
             source=source,
             sha256=order.sha256,
             limits=order.limits,
@@ -204,8 +164,7 @@ class PartInHand:
 
     @property
     def _door_place(self) -> Path:
-        part = self.order.part
-        return self._bench.doors / f"{part.job}.{part.attempt}.{_file_name(part.machine)}"
+        return self._bench.doors / key_of(self.order.part)
 
     @property
     def enclosure(self) -> IEnclosure:
@@ -218,19 +177,13 @@ class PartInHand:
         """See `Body.guard`; made with the first call."""
         if self._guard is None:
             part = self.order.part
-            key = f"{part.job}.{part.attempt}.{_file_name(part.machine)}"
             peers = tuple(a for name, a in self.order.machines if name != part.machine)
-            self._guard = Once(_awaited(self._bench.network.guard(key, peers)))
+            self._guard = Once(_awaited(self._bench.network.guard(key_of(part), peers)))
         return self._guard.follow()
 
     def _refuse_if_released(self) -> None:
         if self._released is not None:
             raise Conflict("The part was released while it was being prepared.")
-
-    def _hosts(self) -> tuple[tuple[str, str], ...]:
-        mine = self.order.part.machine
-        ordered = sorted(self.order.machines, key=lambda machine: machine[0] != mine)
-        return tuple((_host_name(name), address) for name, address in ordered)
 
     async def _start(self) -> None:
         if self._enclosure is None or self._released is not None:
@@ -246,41 +199,11 @@ class PartInHand:
             await self._ended.settled()
         if self._told is not None and not self._told.over:
             self._late = [*(late for late in self._late if not late.over), self._told]
-        run = await self.enclosure.start(self._argv(), self._env(), self._spool.write)
+        order = self.order
+        run = await self.enclosure.start(command_line(order), environment(order), self._spool.write)
         self.run, self.runs, self._count = run, True, self._count + 1
         self._ended = Once(self._end(run))
         self._told = Once(self._tell(self._ended, self._spool, self._count))
-
-    def _argv(self) -> list[str]:
-        """``make master``, ``make MASTER=<ip> slave``, or with ``SLAVES=<ip>,…``, ``client``."""
-        order = self.order
-        if order.part.machine == "master":
-            return ["make", order.target]
-        master = f"MASTER={order.machines[0][1]}"
-        if not order.client:
-            return ["make", master, order.target]
-        slaves = ",".join(a for name, a in order.machines if name.startswith("slave"))
-        return ["make", master, f"SLAVES={slaves}", order.target]
-
-    def _env(self) -> dict[str, str]:
-        order = self.order
-        client = {
-            "PATH": f"{INSIDE}/bin:/usr/local/bin:/usr/bin:/bin",
-            "PYTHONPATH": f"{INSIDE}/lib",
-            "SYNDICATE_SOCKET": f"{INSIDE}/http",
-        }
-        return {
-            **dict(order.env),
-            **(client if order.client else {}),
-            "SYNDICATE_JOB": str(order.part.job),
-            "SYNDICATE_ATTEMPT": str(order.part.attempt),
-            "SYNDICATE_MACHINE": order.part.machine,
-            "SYNDICATE_ADDRESS": dict(order.machines)[order.part.machine],
-            "SYNDICATE_MACHINES": str(
-                sum(not name.startswith("client") for name, _ in order.machines)
-            ),
-            "SYNDICATE_SEED": str(order.seed),
-        }
 
     async def _end(self, run: IRun) -> tuple[Exit, str | None]:
         ended = await run.wait()
@@ -295,31 +218,11 @@ class PartInHand:
         await self._bench.report(_report(self.order, ended, problem, spool.length, outputs, count))
 
     async def _keep_outputs(self) -> str | None:
-        """The digest of the outputs, which are safe on the manager; what fails is told in the
-        log.
-        """
-        try:
-            return await self._collect()
-        except SyndicateError as error:
-            log.error("The outputs could not be kept: {why}", why=str(error))
-            if self._spool is not None:
-                text = f"syndicate: the outputs could not be kept: {error}\n"
-                self._spool.write(2, text.encode())
-            return None
-
-    async def _collect(self) -> str | None:
-        """Bring the outputs to the manager; gives their tarball's digest."""
-        if not self.order.outputs or self._enclosure is None:
-            return None
-        path = self._bench.spool / f"{self._enclosure.plot.key}.tar"
-        try:
-            if not await self._enclosure.collect(self.order.outputs, path):
-                return None
-            sha256 = await deferToThread(_digest, path)
-            await self._bench.transfer.upload(path, sha256)
-            return sha256
-        finally:
-            path.unlink(missing_ok=True)
+        assert self._enclosure and self._spool, "made when the part was prepared"
+        bench = self._bench
+        return await keep_outputs(
+            self._enclosure, self.order.outputs, bench.transfer, bench.spool, self._spool
+        )
 
     async def _release(self) -> Released:
         for step in (self._prepared, self._started):
@@ -414,18 +317,3 @@ def _report(
 
 async def _awaited(doing: Deferred[T]) -> T:
     return await doing
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _host_name(machine: str) -> str:
-    """``slave[0]`` as a host may be called: ``slave0``."""
-    return machine.replace("[", "").replace("]", "")
-
-
-def _file_name(machine: str) -> str:
-    """``slave[0]`` as a file may be called: ``slave-0``."""
-    return machine.replace("[", "-").replace("]", "")

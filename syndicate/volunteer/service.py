@@ -26,8 +26,9 @@ from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import GROUP, USER, Doors, INetworkFaults, NetworkFacts
 from syndicate.sandbox.interface import ISandbox, SandboxFacts
 from syndicate.volunteer.asking import Asking
+from syndicate.volunteer.bench import Bench, Door
 from syndicate.volunteer.outbox import Outbox
-from syndicate.volunteer.part import Bench, Door, PartInHand
+from syndicate.volunteer.part import PartInHand
 from syndicate.volunteer.post import Post
 from syndicate.volunteer.tidying import AfterJob, Tidying
 from syndicate.wire.interface import (

@@ -232,8 +232,8 @@ def test_the_page_on_job_files_has_every_key() -> None:
 
 def test_the_page_on_jobs_has_the_environment_that_they_get() -> None:
     said = dict(re.findall(r"(?m)^``([A-Z_]+)`` +(\S.*)$", page("writing-a-job")))
-    part = (ROOT / "syndicate/volunteer/part.py").read_text()
-    own = set(re.findall(r'"(SYNDICATE_[A-Z]+)":', part))
+    source = (ROOT / "syndicate/volunteer/invocation.py").read_text()
+    own = set(re.findall(r'"(SYNDICATE_[A-Z]+)":', source))
     assert set(said) == own | set(ENVIRONMENT)
     assert {said[name] for name in ENVIRONMENT} == {f"``{text}``" for text in ENVIRONMENT.values()}
 
