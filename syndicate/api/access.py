@@ -25,7 +25,8 @@ class Access:
         secret, address = self._bearer(request), address_of(request)
         token = self._manager.trust.check_token(secret, address)
         if token.role == "volunteer":
-            raise Forbidden("A volunteer's token only joins volunteers; use a user's.")
+            error = Forbidden("A volunteer's token only joins volunteers; use a user's.")
+            raise self._manager.trust.failed(address, error)
         return User(token.user, token.role, token.id, address)
 
     def joiner(self, request: Request) -> Joiner:
@@ -39,7 +40,8 @@ class Access:
             return Joiner(name, True, "", address)
         token = self._manager.trust.check_token(secret, address)
         if token.role != "volunteer":
-            raise Forbidden(f"A token of the role {token.role} cannot join volunteers.")
+            error = Forbidden(f"A token of the role {token.role} cannot join volunteers.")
+            raise self._manager.trust.failed(address, error)
         return Joiner(token.host, False, token.id, address)
 
     def volunteer(self, request: Request) -> str:
@@ -47,7 +49,11 @@ class Access:
 
         :raises Unauthorized: no live session.
         """
-        return self._manager.fleet.session(self._bearer(request)).name
+        name = self._manager.fleet.session_name(self._bearer(request))
+        if not name:
+            error = Unauthorized("This session is over; join again.")
+            raise self._manager.trust.failed(address_of(request), error)
+        return name
 
     def reader(self, request: Request) -> str:
         """Who may have the blob that a request is for: everybody with a person's token; and a

@@ -131,8 +131,8 @@ def entry_view(entry: Entry) -> dict[str, Any]:
 
 
 def _is_trial(request: Request) -> bool:
-    """Whether it only asks what would be."""
-    return flag_of(request, b"dry_run")
+    """Whether it only asks what would be; elsewhere the flag changes nothing, and hides nothing."""
+    return request.path == b"/v1/jobs" and flag_of(request, b"dry_run")
 
 
 def _said(request: Request) -> dict[str, Any]:

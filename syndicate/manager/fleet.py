@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from syndicate.domain.errors import NotFound, SyndicateError, Unauthorized, VolunteerLost
+from syndicate.domain.errors import NotFound, SyndicateError, VolunteerLost
 from syndicate.domain.timeline import Offset
 from syndicate.domain.volunteer import Facts, Volunteer, VolunteerState
 from syndicate.manager.hygiene import Hygiene
@@ -211,16 +211,6 @@ class Fleet:
         if member is None or member.link is None:
             raise VolunteerLost(f"{name} is not connected.")
         return member.link
-
-    def session(self, secret: str) -> Member:
-        """The volunteer whose connection has this session.
-
-        :raises Unauthorized: none has.
-        """
-        member = self._sessions.get(secret)
-        if member is None:
-            raise Unauthorized("This session is over; join again.")
-        return member
 
     def session_name(self, secret: str) -> str:
         """The name of the volunteer whose connection has this session; empty if none has."""

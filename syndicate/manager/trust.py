@@ -150,8 +150,8 @@ class Trust:
         except Unauthorized as error:
             raise self.failed(address, error) from None
 
-    def failed(self, address: str, error: Unauthorized) -> Unauthorized:
-        """Note a secret that was not good, or missing; what to answer."""
+    def failed(self, address: str, error: SyndicateError) -> SyndicateError:
+        """Note a secret that was not good, missing, or for another door; what to answer."""
         if self._bad_secrets.count(address):
             log.warn("{address} was not let in: {why}", address=address, why=str(error))
             return error
@@ -193,11 +193,15 @@ class Trust:
         :param request: a signing request in PEM.
         :returns: the certificate in PEM, and when it expires, in epoch seconds.
         :raises Forbidden: the name is not for this one.
+        :raises Unavailable: too many were asked for from there.
         """
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise Invalid("A volunteer's name is of letters, digits, '.', '_' and '-', up to 63.")
         if not isinstance(request, str):
             raise Invalid("A certificate is asked for with a signing request in PEM.")
+        if not self._joins.count(joiner.address):
+            # Not recorded: there could be so many of these that they push out all others.
+            raise Unavailable("Too many certificates were asked for from there; try later.")
         try:
             made, known = await self._enrol(name, request, joiner)
         except SyndicateError as error:
@@ -208,8 +212,6 @@ class Trust:
         return made, known.expires_at
 
     async def _enrol(self, name: str, request: str, joiner: Joiner) -> tuple[str, Enrolled]:
-        if not self._joins.count(joiner.address):
-            raise Unavailable("Too many certificates were asked for from there; try later.")
         now = self._clock.seconds()
         self._check_name(name, self._issuer.key_of(request), joiner, now)
         made, known = self._issuer.issue(name, request, now)

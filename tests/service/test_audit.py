@@ -49,6 +49,21 @@ async def test_all_that_people_change_is_recorded_and_what_they_look_at_is_not(
 
 
 @pytest_twisted.ensureDeferred
+async def test_nothing_that_is_changed_can_be_called_a_trial(make_door: Make) -> None:
+    door = make_door(1, forever)
+    await door.submit()
+    await door.ask("POST", "/v1/jobs/1/cancel?dry_run=1", "ann")
+    code, made = await door.ask(
+        "POST", "/v1/tokens?dry_run=1", "boss", json={"role": "user", "user": "eve"}
+    )
+    assert code == 201
+    assert brief(await told(door))[1:] == [
+        ("ann", "cancel", "job 1", "done"),
+        ("boss", "new token", f"token {made['id']}", "done"),
+    ]
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_entry_names_token_role_and_address_and_never_the_secret(make_door: Make) -> None:
     door = make_door(1)
     await door.submit()

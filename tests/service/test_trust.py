@@ -93,6 +93,27 @@ async def test_after_ten_wrong_secrets_an_address_is_told_to_wait(make_door: Mak
     assert len(recorded) == 10
 
 
+@ensure
+@pytest.mark.parametrize(
+    ("method", "path", "who"),
+    [
+        ("PUT", "/v1/logs/1/1/master", "wrong"),
+        ("GET", "/v1/jobs", "v"),
+        ("PUT", f"/v1/blobs/{'0' * 64}", "v"),
+        ("POST", "/v1/certificates", "ann"),
+    ],
+)
+async def test_no_door_lets_one_try_for_ever(
+    make_door: Make, method: str, path: str, who: str
+) -> None:
+    door = make_door(1)
+    codes = [(await door.ask(method, path, who, data=b"{}"))[0] for _ in range(13)]
+    assert codes[:10] == [codes[0]] * 10
+    assert codes[0] in (401, 403)
+    assert codes[10:] == [429] * 3
+    assert len(await door.cluster.audit.tail(100, Wanted(did="login"))) == 10
+
+
 def test_tokens_and_revocations_outlive_the_manager(make_cluster: Callable[..., Cluster]) -> None:
     cluster = make_cluster(1)
     trust = cluster.manager.trust
@@ -325,8 +346,12 @@ def test_a_flood_of_hellos_or_of_requests_is_limited(enrol: Enrolling) -> None:
         enrol.trust.admit(mine, "v7")
     for _ in range(59):
         enrol("v7")
-    with pytest.raises(Unavailable, match="Too many certificates"):
-        enrol("v7")
+    for _ in range(5):
+        with pytest.raises(Unavailable, match="Too many certificates"):
+            enrol("v7")
+    # Nor do those beyond push out of the audit log what others have done.
+    recorded = enrol.cluster.result_of(enrol.cluster.audit.tail(100, Wanted(did="join")))
+    assert [entry.outcome for entry in recorded] == ["done"] * 60
 
 
 @ensure
