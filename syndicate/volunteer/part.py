@@ -218,10 +218,10 @@ class PartInHand:
         await self._bench.report(_report(self.order, ended, problem, spool.length, outputs, count))
 
     async def _keep_outputs(self) -> str | None:
-        assert self._enclosure and self._spool, "made when the part was prepared"
+        assert self._spool is not None, "made when the part was prepared"
         bench = self._bench
         return await keep_outputs(
-            self._enclosure, self.order.outputs, bench.transfer, bench.spool, self._spool
+            self.enclosure, self.order.outputs, bench.transfer, bench.spool, self._spool
         )
 
     async def _release(self) -> Released:
