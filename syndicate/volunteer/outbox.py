@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from syndicate.domain.errors import Invalid
 from syndicate.plain import from_plain, to_plain
+from syndicate.volunteer.invocation import key_of
 from syndicate.wire.interface import EndReport, GivenBack
 
 log = Logger()
@@ -134,9 +135,7 @@ def _key(report: EndReport) -> Key:
 
 
 def _name(report: EndReport) -> str:
-    part = report.part
-    machine = part.machine.replace("[", "-").replace("]", "")
-    return f"{part.job}.{part.attempt}.{machine}.{report.run}{_REPORT}"
+    return f"{key_of(report.part)}.{report.run}{_REPORT}"
 
 
 def _replace(path: Path, text: str) -> None:

@@ -72,6 +72,10 @@ class Post:
         finally:
             self._under_way.pop(report, None)
 
+    async def say_clean(self, unclean: str) -> None:
+        """Say that all is well (an empty text), or what is not clean, until it has been taken."""
+        await self.tell(lambda manager: manager.clean(unclean))
+
     async def tell(self, say: Callable[[IManager], Deferred[None]]) -> None:
         """Say something until a manager has taken it."""
         while True:

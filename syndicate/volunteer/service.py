@@ -11,24 +11,27 @@ from typing import Any, Protocol
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from syndicate.blobs.interface import IBlobStore, IBlobTransfer
 from syndicate.client.interface import IHandle
-from syndicate.domain.errors import Conflict, Fenced, NotClean, SyndicateError
+from syndicate.domain.errors import NotClean
 from syndicate.domain.fault import ON_LINKS
 from syndicate.domain.job import Limits
 from syndicate.domain.volunteer import Facts
-from syndicate.network.interface import GROUP, USER, Doors, INetworkFaults, NetworkFacts
+from syndicate.network.interface import Doors, INetworkFaults, NetworkFacts
 from syndicate.sandbox.interface import ISandbox, SandboxFacts
 from syndicate.volunteer.asking import Asking
 from syndicate.volunteer.bench import Bench, Door
+from syndicate.volunteer.heartbeat import Heartbeat
+from syndicate.volunteer.obeying import Obeying
 from syndicate.volunteer.outbox import Outbox
 from syndicate.volunteer.part import PartInHand
+from syndicate.volunteer.ports import PORTS
 from syndicate.volunteer.post import Post
 from syndicate.volunteer.tidying import AfterJob, Tidying
 from syndicate.wire.interface import (
@@ -36,9 +39,7 @@ from syndicate.wire.interface import (
     Ask,
     FaultDone,
     FaultOrder,
-    GivenBack,
     Hello,
-    Holding,
     IManager,
     IWorker,
     Part,
@@ -49,33 +50,6 @@ from syndicate.wire.interface import (
 
 log = Logger()
 
-
-@attrs.frozen
-class _Ports:
-    """What is said of how jobs are kept from the daemons' ports."""
-
-    enforced: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-
-_PORTS = {
-    GROUP: _Ports(("ports",)),
-    USER: _Ports(
-        ("ports-by-user",),
-        (
-            "Jobs are kept from the ports of manager and volunteers by the users that they run as; "
-            "a job that listens at such a port of this host is not reached from here. By control "
-            "group it would be: mount those of version 2, and leave [network] match alone.",
-        ),
-    ),
-    "": _Ports(
-        (),
-        (
-            "Jobs are not kept from the ports of manager and volunteers: neither by control group "
-            "nor by user can anything be done to their packets here.",
-        ),
-    ),
-}
 
 #: Most reports that go with a hello; the others follow it.
 MOST_UNACKED = 100
@@ -150,17 +124,26 @@ class Volunteer(Service):
     _outbox: Outbox = attrs.field(init=False)
     _post: Post = attrs.field(init=False)
     _asking: Asking = attrs.field(init=False)
-    _part: PartInHand | None = attrs.field(init=False, default=None)
     _tidying: Tidying = attrs.field(init=False)
+    _obeying: Obeying = attrs.field(init=False)
+    _heartbeat: Heartbeat = attrs.field(init=False)
     #: Users that jobs run as, and nobody else.
     _uids: tuple[int, int] | None = attrs.field(init=False, default=None)
-    _pulse: IDelayedCall | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._outbox = Outbox(self._spool.with_name("outbox"), self._aside)
         self._post = Post(self._clock, self._outbox)
         self._asking = Asking(self._clock, self._post)
-        self._tidying = Tidying(self._clock, self._after_job, self._say_clean)
+        self._tidying = Tidying(self._clock, self._after_job, self._post.say_clean)
+        self._obeying = Obeying(
+            self._name,
+            self._bench,
+            self._cache_size,
+            self._outbox,
+            self._tidying,
+            self._post.say_clean,
+        )
+        self._heartbeat = Heartbeat(self._clock)
 
     async def open(self) -> None:
         """Sweep what a crashed predecessor left, and see what this host can do.
@@ -171,7 +154,7 @@ class Volunteer(Service):
         paths = await self._network.probe()
         probed = await self._sandbox.probe()
         self._uids = probed.uids
-        told_by = _PORTS[await self._close_ports()]
+        told_by = PORTS[await self._close_ports()]
         probed = attrs.evolve(
             probed,
             enforced=(*probed.enforced, *told_by.enforced),
@@ -197,9 +180,14 @@ class Volunteer(Service):
 
     def look(self) -> Inside:
         """How it is now."""
-        linked = self._manager is not None
-        unfit = self._tidying.unfit
-        return Inside(self._part, self._known, unfit, linked, self._boot, self._outbox.term)
+        return Inside(
+            self._obeying.part,
+            self._known,
+            self._tidying.unfit,
+            self._manager is not None,
+            self._boot,
+            self._outbox.term,
+        )
 
     async def _close_ports(self) -> str:
         """Keep jobs from the ports of now; see `INetworkFaults.shut`."""
@@ -216,11 +204,11 @@ class Volunteer(Service):
         await self._sandbox.sweep()
 
     async def _close(self) -> None:
-        self._stop_pulse()
+        self._heartbeat.stop()
         await self._tidying.stop()
         self._post.close()
-        if self._part is not None:
-            await self._part.stop()
+        if self._obeying.part is not None:
+            await self._obeying.part.stop()
         if self._dialler is not None:
             await self._dialler.stop()
         await self._transfer.close()
@@ -233,7 +221,7 @@ class Volunteer(Service):
     def hello(self) -> Hello:
         """See `IWorker.hello`."""
         assert self._known is not None, "opened before it dials"
-        part, outbox, tidying = self._part, self._outbox, self._tidying
+        part, outbox, tidying = self._obeying.part, self._outbox, self._tidying
         return Hello(
             PROTOCOL,
             self._name,
@@ -262,7 +250,7 @@ class Volunteer(Service):
         log.info("Registered with the manager of {cluster}.", cluster=welcome.cluster)
         self._manager, self._session.token = manager, welcome.session
         self._outbox.obey(welcome.term)
-        self._beat(manager, welcome)
+        self._heartbeat.start(manager, welcome.ping, welcome.deadline)
         self._post.connected(manager)
         for sha256, size in welcome.keep:
             self._transfer.download(sha256, size, self._cache).addErrback(
@@ -271,8 +259,8 @@ class Volunteer(Service):
                     why=failure.getErrorMessage(),
                 )
             )
-        if welcome.release and self._part is not None:
-            Deferred.fromCoroutine(self._give_back(self._part)).addErrback(
+        if welcome.release:
+            Deferred.fromCoroutine(self._obeying.give_back()).addErrback(
                 lambda failure: log.failure("an unwanted part could not be given back", failure)
             )
 
@@ -283,15 +271,15 @@ class Volunteer(Service):
             log.warn("The manager is gone: {reason} What runs goes on.", reason=reason)
         self._manager = None
         self._post.parted()
-        self._stop_pulse()
+        self._heartbeat.stop()
 
     def prepare(self, order: PrepareOrder) -> Deferred[None]:
         """See `IVolunteer.prepare`."""
-        return Deferred.fromCoroutine(self._prepare(order))
+        return Deferred.fromCoroutine(self._obeying.prepare(order))
 
     def start(self, part: Part) -> Deferred[None]:
         """See `IVolunteer.start`."""
-        return Deferred.fromCoroutine(self._start(part))
+        return Deferred.fromCoroutine(self._obeying.start(part))
 
     def now(self) -> float:
         """See `IWorker.now`."""
@@ -299,23 +287,11 @@ class Volunteer(Service):
 
     def inflict(self, order: FaultOrder) -> Deferred[FaultDone]:
         """See `IVolunteer.inflict`."""
-        return Deferred.fromCoroutine(self._inflict(order))
+        return Deferred.fromCoroutine(self._obeying.inflict(order))
 
     def release(self, part: Part) -> Deferred[Released]:
         """See `IVolunteer.release`."""
-        return Deferred.fromCoroutine(self._release(part))
-
-    async def _prepare(self, order: PrepareOrder) -> None:
-        self._obey(order.part)
-        if self._tidying.unfit:
-            raise NotClean(self._tidying.unfit)
-        if self._part is None:
-            # Whoever gives the next part has stored that the last one was given back.
-            self._outbox.forget_given()
-            self._part = PartInHand(order, self._bench())
-            needed = frozenset((order.sha256,))
-            await self._cache.sweep(lambda: needed, self._cache_size)
-        await self._held(order.part).prepare()
+        return Deferred.fromCoroutine(self._obeying.release(part))
 
     def _bench(self) -> Bench:
         return Bench(
@@ -336,90 +312,3 @@ class Volunteer(Service):
 
     def _ask(self, ask: Ask) -> Deferred[Any]:
         return Deferred.fromCoroutine(self._asking.ask(ask))
-
-    async def _start(self, part: Part) -> None:
-        self._obey(part)
-        await self._held(part).start()
-
-    async def _inflict(self, order: FaultOrder) -> FaultDone:
-        self._obey(order.part)
-        return await self._held(order.part).inflict(order)
-
-    async def _release(self, part: Part) -> Released:
-        self._obey(part)
-        if self._part is None or self._part.holding != _holding(part):
-            if self._tidying.problem:
-                raise NotClean(self._tidying.problem)
-            # The order came twice.
-            return attrs.evolve(self._given_before(part), later=self._tidying.busy)
-        released = await self._remove(self._part)
-        return attrs.evolve(released, later=self._tidying.follow(_holding(part)))
-
-    def _given_before(self, part: Part) -> Released:
-        before = self._outbox.gave_back
-        mine = before is not None and _holding(before.part) == _holding(part)
-        return before.released if before is not None and mine else Released()
-
-    def _obey(self, part: Part) -> None:
-        term = self._outbox.term
-        if part.term < term:
-            raise Fenced(f"The order is of term {part.term}, but {term} has begun.")
-        self._outbox.obey(part.term)
-
-    def _held(self, part: Part) -> PartInHand:
-        if self._part is None or self._part.holding != _holding(part):
-            mine = "nothing" if self._part is None else f"job {self._part.holding.job}"
-            raise Conflict(f"{self._name} has {mine} in hand, not job {part.job}; release it.")
-        return self._part
-
-    async def _remove(self, part: PartInHand) -> Released:
-        unclean, released = "", Released()
-        try:
-            released = await part.release()
-        except NotClean as error:
-            unclean = str(error)
-            self._tidying.failed(unclean, part.remove, part.holding)
-            raise
-        finally:
-            if self._part is part:
-                await self._outbox.give_back(GivenBack(part.order.part, released, unclean))
-                self._part = None
-        return released
-
-    async def _give_back(self, part: PartInHand) -> None:
-        """The manager wants this part no more: remove it and say so."""
-        unclean = ""
-        try:
-            await self._remove(part)
-        except NotClean as error:
-            unclean = str(error)
-        if unclean or not self._tidying.follow(part.holding):
-            await self._say_clean(unclean)
-
-    async def _say_clean(self, unclean: str) -> None:
-        await self._post.tell(lambda manager: manager.clean(unclean))
-
-    # Whether the manager still answers.
-
-    def _beat(self, manager: IManager, welcome: Welcome) -> None:
-        self._stop_pulse()
-        self._pulse = self._clock.callLater(
-            welcome.ping, lambda: Deferred.fromCoroutine(self._ping(manager, welcome))
-        )
-
-    async def _ping(self, manager: IManager, welcome: Welcome) -> None:
-        try:
-            await manager.ping().addTimeout(welcome.deadline, self._clock)
-        except (SyndicateError, TimeoutError):
-            manager.drop()
-            return
-        if self._manager is manager:
-            self._beat(manager, welcome)
-
-    def _stop_pulse(self) -> None:
-        if self._pulse is not None and self._pulse.active():
-            self._pulse.cancel()
-
-
-def _holding(part: Part) -> Holding:
-    return Holding(part.job, part.attempt, part.machine)
