@@ -85,7 +85,13 @@ class KeyDirectory:
                 return
             lines = path.read_bytes()[:LARGEST].splitlines()
         except OSError as error:
-            log.error("No key of {user}: {path}: {why}", user=name, path=path, why=error.strerror)
+            log.error(
+                "No key of {user}: {path}: {why}. Put public keys of that person's there, one a "
+                "line, as in ~/.ssh/id_ed25519.pub.",
+                user=name,
+                path=path,
+                why=error.strerror,
+            )
             return
         count = 0
         for number, line in enumerate(lines, 1):
@@ -94,7 +100,12 @@ class KeyDirectory:
                 count += 1
                 yield key
         if not count:
-            log.error("{path} holds 0 keys that can be used.", path=path)
+            log.error(
+                "{path} holds 0 keys that can be used, so {user} cannot log in. Put public keys "
+                "there, one a line, as in ~/.ssh/id_ed25519.pub.",
+                path=path,
+                user=name,
+            )
 
     @staticmethod
     def _read(path: Path, number: int, line: bytes) -> Key | None:
@@ -117,7 +128,7 @@ class KeyDirectory:
         for each in (self.directory, path):
             found = each.stat()
             if found.st_uid not in (0, os.geteuid()):
-                return f"{each} belongs to user {found.st_uid}."
+                return f"{each} belongs to user {found.st_uid}; say: chown {os.geteuid()} {each}"
             if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 return f"{each} can be written by others; say: chmod go-w {each}"
         return ""

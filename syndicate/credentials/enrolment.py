@@ -1,19 +1,19 @@
-"""A volunteer gets its certificate, keeps it fresh, and shows it whenever it dials."""
+"""A volunteer gets its certificate, and shows it whenever it dials."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import attrs
 from cryptography import x509
-from twisted.application.service import Service
+from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.error import ConnectionClosed
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,14 +23,22 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from syndicate.credentials.identity import VolunteerIdentity
+from syndicate.credentials.refusals import meaning_of, said_by_openssl, tls_failure
 from syndicate.credentials.tls import client_options, own
-from syndicate.domain.errors import BY_CODE, Invalid, SyndicateError, Unauthorized, Unavailable
+from syndicate.domain.errors import (
+    BY_CODE,
+    Forbidden,
+    Invalid,
+    SyndicateError,
+    TooManyLogins,
+    Unauthorized,
+    Unavailable,
+)
 
 log = Logger()
 
-#: Seconds for the manager to answer, and between two looks at the certificate's age.
+#: Seconds for the manager to answer.
 DEADLINE = 20.0
-LOOK = 3600.0
 #: Bytes of an answer that are looked at.
 LONGEST = 64 << 10
 
@@ -52,7 +60,7 @@ class Enrolment:
     """Asks the manager's HTTPS door for certificates.
 
     :param authority: the file with the only authority that is trusted.
-    :param join_token: reads the join token; it is needed for the first certificate only.
+    :param join_token_file: has the join token, which is needed for the first certificate only.
     """
 
     _reactor: Any
@@ -60,7 +68,36 @@ class Enrolment:
     _api_port: int
     authority: Path
     identity: VolunteerIdentity
-    join_token: Callable[[], str]
+    join_token_file: Path
+    #: What was said last of a certificate that is not shown.
+    _told: str = attrs.field(init=False, default="")
+
+    @property
+    def where(self) -> str:
+        """The manager's HTTPS door, for people to read."""
+        return f"the manager at {self._manager}:{self._api_port}"
+
+    @property
+    def how_to_join(self) -> str:
+        """A sentence on where a join token is to be had."""
+        return (
+            f"Copy tokens/join of the manager's state directory to {self.join_token_file}, or put "
+            "a token there that staff make for this volunteer: syndicate token new --role "
+            f"volunteer --host {self.identity.name}."
+        )
+
+    def join_token(self) -> str:
+        """The join token.
+
+        :raises Invalid: it cannot be read.
+        """
+        try:
+            return self.join_token_file.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise Invalid(
+                f"The join token {self.join_token_file} cannot be read: {why}. {self.how_to_join}"
+            ) from error
 
     def pinned(self) -> bytes:
         """The authority's certificate in PEM.
@@ -83,14 +120,44 @@ class Enrolment:
         now = self._reactor.seconds()
         found = self.identity.certificate(now)
         if found is None:
-            await self.ask(self.join_token())
+            self._tell_flaw(now)
+            await self._join()
             found = self.identity.certificate(now)
         if found is None:
             raise Unauthorized(
                 f"The certificate that the manager gave to {self.identity.name} is not good now; "
                 "compare the clocks of both hosts."
             )
+        self._told = ""
         return found
+
+    def _tell_flaw(self, now: float) -> None:
+        flaw = self.identity.flaw(now)
+        if flaw and flaw != self._told:  # said once, not at every one of endless tries
+            self._told = flaw
+            log.warn(
+                "The certificate {file} is not shown: {why} A new one is asked for with the join "
+                "token {token}.",
+                file=self.identity.certificate_file,
+                why=flaw,
+                token=self.join_token_file,
+            )
+
+    async def _join(self) -> None:
+        try:
+            await self.ask(self.join_token())
+        except TooManyLogins as error:
+            raise TooManyLogins(f"{_capital(self.where)}: {error}") from error
+        except Unauthorized as error:
+            raise Unauthorized(
+                f"{_capital(self.where)} does not take the join token {self.join_token_file}: "
+                f"{error} {self.how_to_join}"
+            ) from error
+        except Forbidden as error:
+            raise Forbidden(
+                f"{_capital(self.where)} gave none: {error} Where that is a token: it belongs into "
+                f"{self.join_token_file}."
+            ) from error
 
     async def ask(self, secret: str) -> None:
         """Ask for a certificate, and keep it.
@@ -115,7 +182,7 @@ class Enrolment:
         except CancelledError:
             raise
         except Exception as error:
-            raise Unavailable(f"The manager gave no certificate: {_why(error)}") from error
+            raise Unavailable(f"{_capital(self.where)} gave none: {self._why(error)}") from error
         told = _object(body)
         if answer.code != 201 or not isinstance(told.get("certificate"), str):
             raise _refusal(answer.code, told)
@@ -125,6 +192,20 @@ class Enrolment:
             name=self.identity.name,
             until=told.get("expires_at"),
         )
+
+    def _why(self, error: Exception) -> str:
+        reasons = getattr(error, "reasons", None)
+        if reasons:
+            return self._why(reasons[0].value)
+        if isinstance(error, TimeoutError):
+            return "it does not answer; is it up, and can it be reached from here?"
+        if isinstance(error, SSL.Error):
+            return tls_failure(error, self.authority)
+        return str(error) or type(error).__name__
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 class _Body(Protocol):
@@ -142,15 +223,6 @@ class _Body(Protocol):
         """That was all of it, or all that came."""
         if not self.whole.called:
             self.whole.callback(self._data)
-
-
-def _why(error: Exception) -> str:
-    reasons = getattr(error, "reasons", None)
-    if reasons:
-        return _why(reasons[0].value)
-    if isinstance(error, TimeoutError):
-        return "it does not answer."
-    return str(error) or type(error).__name__
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -202,49 +274,32 @@ class EnrolledEndpoint:
         inner = HostnameEndpoint(self._reactor, self._manager, self._wire_port)
         return await wrapClientTLS(context, inner).connect(factory)
 
-    def refused(self, error: Exception) -> None:
-        """The manager did not let us join; a certificate that it does not take is of no use."""
-        if isinstance(error, Unauthorized) or not isinstance(error, SyndicateError | OSError):
-            self.enrolment.identity.forget()
+    def refused(self, error: Exception) -> str:
+        """The manager did not let us join; a certificate that it does not take is of no use.
 
-
-@attrs.define(eq=False)
-class Renewal(Service):
-    """Renews the certificate of a volunteer that is joined, long before it expires.
-
-    :param session: the secret of the present connection, or an empty text.
-    """
-
-    _reactor: Any
-    _enrolment: Enrolment
-    _session: Callable[[], str]
-    _timer: IDelayedCall | None = None
-    _asking: Deferred[None] | None = None
-
-    def startService(self) -> None:
-        """Look now and then."""
-        super().startService()
-        self._timer = self._reactor.callLater(LOOK, self._look)
-
-    def stopService(self) -> None:
-        """Look no more."""
-        super().stopService()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
-
-    def _look(self) -> None:
-        self._timer = self._reactor.callLater(LOOK, self._look)
-        now = self._reactor.seconds()
-        identity, secret = self._enrolment.identity, self._session()
-        certificate = identity.certificate(now)
-        if certificate is None or not secret or not identity.is_old(certificate, now):
-            return
-        self._asking = Deferred.fromCoroutine(self._enrolment.ask(secret))
-        self._asking.addErrback(
-            lambda failure: log.warn(
-                "The certificate could not be renewed, which is tried again: {why}",
-                why=failure.getErrorMessage(),
+        :returns: what happened, where, and what to do, as sentences.
+        """
+        where = f"The manager at {self._manager}:{self._wire_port}"
+        if isinstance(error, SSL.Error):
+            words = said_by_openssl(error)
+            if "alert" not in words:
+                return f"{where}: {tls_failure(error, self.enrolment.authority)}"
+            return (
+                f"{where} refuses this volunteer's certificate: {meaning_of(words)} {self._anew()}"
             )
+        if isinstance(error, Unauthorized):
+            return f"{where} refuses this volunteer's certificate: {error} {self._anew()}"
+        if isinstance(error, ConnectionClosed | TimeoutError):
+            return (
+                f"{where} hung up, or did not answer ({str(error).rstrip('.')}). It may be "
+                "starting or stopping, or too many logins from this address have failed: its log "
+                "tells."
+            )
+        return f"{where}: {error}"
+
+    def _anew(self) -> str:
+        self.enrolment.identity.forget()
+        return (
+            "This volunteer asks for a new one, with the join token "
+            f"{self.enrolment.join_token_file}."
         )

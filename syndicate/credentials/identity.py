@@ -73,17 +73,34 @@ class VolunteerIdentity:
 
         :param now: epoch seconds.
         """
+        found = self._kept()
+        return None if found is None or self._flaw(found, now) else found
+
+    def flaw(self, now: float) -> str:
+        """Why a certificate that was kept cannot be shown, as a sentence; empty where none was."""
+        if not self.certificate_file.exists():
+            return ""
+        found = self._kept()
+        return "It is no certificate." if found is None else self._flaw(found, now)
+
+    def _kept(self) -> x509.Certificate | None:
         try:
-            found = x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
-            names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (OSError, ValueError, x509.ExtensionNotFound):
+            return x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
+        except (OSError, ValueError):
             return None
-        good = (
-            found.public_key() == self.key().public_key()
-            and self.name in names.get_values_for_type(x509.DNSName)
-            and now < found.not_valid_after_utc.timestamp()
-        )
-        return found if good else None
+
+    def _flaw(self, found: x509.Certificate, now: float) -> str:
+        try:
+            names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return "It is of nobody."
+        if now >= found.not_valid_after_utc.timestamp():
+            return f"It expired at {found.not_valid_after_utc:%Y-%m-%d %H:%M} UTC."
+        if self.name not in names.get_values_for_type(x509.DNSName):
+            return f"It is not that of {self.name}."
+        if found.public_key() != self.key().public_key():
+            return "It belongs to another key than the one beside it."
+        return ""
 
     def is_old(self, certificate: x509.Certificate, now: float) -> bool:
         """Whether it is time to renew it."""

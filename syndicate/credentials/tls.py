@@ -6,6 +6,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
 from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
@@ -30,12 +31,25 @@ def server_options(authority: Authority, *, volunteers_only: bool) -> Certificat
     key: Any = load_pem_private_key(authority.key_file.read_bytes(), None)
     certificate: Any = x509.load_pem_x509_certificate(authority.certificate_file.read_bytes())
     root = trustRootFromCertificates([Certificate.loadPEM(authority.ca_file.read_bytes())])
-    return CertificateOptions(
+    options = CertificateOptions(
         privateKey=key,
         certificate=certificate,
         raiseMinimumTo=TLSVersion.TLSv1_2,
         trustRoot=root if volunteers_only else None,
     )
+    if volunteers_only:
+        options.getContext().set_verify(_VERIFY, _note_verdict)
+    return options
+
+
+_VERIFY = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT | SSL.VERIFY_CLIENT_ONCE
+
+
+def _note_verdict(connection: Any, shown: Any, code: int, depth: int, good: int) -> bool:
+    if not good:
+        # Of a handshake that failed OpenSSL does not tell why, beyond that it did.
+        connection.set_app_data(code)
+    return bool(good)
 
 
 def client_options(authority: bytes, identity: tuple[Any, Any] | None = None) -> Any:

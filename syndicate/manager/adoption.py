@@ -88,7 +88,7 @@ class Adoption:
 
     def _check(self, hello: Hello) -> None:
         if hello.protocol != PROTOCOL:
-            raise other_protocol(hello.protocol)
+            raise other_protocol(hello.protocol, hello.name)
         if hello.term > self._term:
             raise Fenced(
                 f"{hello.name} has obeyed a manager of term {hello.term}, and this one's term is "

@@ -116,7 +116,11 @@ class Hygiene:
         log.error("{name} is unclean, failure {n}: {why}", name=name, n=failures, why=why)
         standing = attrs.evolve(standing, failures=failures, boot=boot)
         if failures >= MOST_FAILURES and standing.barred != VolunteerState.QUARANTINED.value:
-            log.error("{name} is quarantined until an operator resumes it.", name=name)
+            log.error(
+                "{name} is quarantined until an operator resumes it, which is to be done when its "
+                "host has been looked at: syndicate volunteers resume {name}.",
+                name=name,
+            )
             now, by = self._clock.seconds(), "the manager"
             reason = f"It could not clean itself {failures} times; the last time: {why}"
             state = VolunteerState.QUARANTINED.value

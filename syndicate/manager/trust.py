@@ -27,6 +27,7 @@ from syndicate.domain.errors import (
     TooManyLogins,
     Unauthorized,
     Unavailable,
+    WrongVersion,
 )
 from syndicate.manager.attempts import Attempts
 from syndicate.manager.journal import Journal
@@ -70,6 +71,8 @@ class Trust:
     #: volunteer uploads with the session of a manager that is gone must not keep it from joining.
     _bad_secrets: Attempts = attrs.field(init=False)
     bad_certificates: Attempts = attrs.field(init=False)
+    #: What other versions say, which is logged now and then.
+    _other_versions: Attempts = attrs.field(init=False)
     #: Joins by name.
     _hellos: Attempts = attrs.field(init=False)
     #: Certificates that were asked for, by address.
@@ -79,6 +82,7 @@ class Trust:
     def __attrs_post_init__(self) -> None:
         self._bad_secrets = Attempts(self._clock)
         self.bad_certificates = Attempts(self._clock)
+        self._other_versions = Attempts(self._clock, most=1, span=600.0)
         self._hellos = Attempts(self._clock, most=60)
         self._joins = Attempts(self._clock, most=60)
 
@@ -153,7 +157,12 @@ class Trust:
     def failed(self, address: str, error: SyndicateError) -> SyndicateError:
         """Note a secret that was not good, missing, or for another door; what to answer."""
         if self._bad_secrets.count(address):
-            log.warn("{address} was not let in: {why}", address=address, why=str(error))
+            log.warn(
+                "{address} was not let in: {why} {hint}",
+                address=address,
+                why=str(error),
+                hint=_HINT,
+            )
             return error
         wait = self._bad_secrets.wait(address)
         return TooManyLogins(
@@ -183,9 +192,13 @@ class Trust:
         if known is None:
             return
         if known.revoked_at is not None:
-            raise Unauthorized(f"{name} was revoked by {known.revoked_by}. {_REMEDY}")
+            raise Unauthorized(f"{name} was revoked by {known.revoked_by}. {_remedy(name)}")
         if identity.serial not in known.serials:
-            raise Unauthorized(f"This certificate of {name} was replaced by a newer one.")
+            raise Unauthorized(
+                f"This certificate of {name} was replaced by a newer one. Who shows it asks for "
+                "another by itself, with its join token; if two hosts have the same name, give one "
+                "of them another ([volunteer] name)."
+            )
 
     async def enrol(self, name: object, request: object, joiner: Joiner) -> tuple[str, float]:
         """Sign a certificate for a volunteer; it is known once it is durable.
@@ -235,14 +248,14 @@ class Trust:
         if known is None or joiner.name:
             return
         if known.revoked_at is not None:
-            raise Forbidden(f"{name} was revoked by {known.revoked_by}. {_REMEDY}")
+            raise Forbidden(f"{name} was revoked by {known.revoked_by}. {_remedy(name)}")
         # The same key is the same volunteer, which did not get the answer; the same address is
         # the same host, which has lost its state directory.
         if known.state(now) == "good" and key != known.key and joiner.address != known.address:
             raise Forbidden(
                 f"The name {name} is that of a volunteer that joined from {known.address}. "
                 "Choose another one ([volunteer] name). If that host has moved and has lost its "
-                f"state directory: {_REMEDY}"
+                f"state directory: {_remedy(name)}"
             )
 
     async def revoke_volunteer(self, name: str, by: str) -> Enrolled:
@@ -271,13 +284,23 @@ class Trust:
 
     def refused(self, address: str, error: SyndicateError) -> None:
         """Note a volunteer that was not let in by its certificate."""
-        if self.bad_certificates.count(address):
+        # One of another version is none that tries to get in, and is to hear why it does not.
+        other = isinstance(error, WrongVersion)
+        if (self._other_versions if other else self.bad_certificates).count(address):
             log.warn("A volunteer at {at} was not let in: {why}", at=address, why=str(error))
             actor, now = Actor(Kind.STRANGER, address=address), self._clock.seconds()
             self._audit.record(Entry(now, actor, "login", "", error.code, {"message": str(error)}))
 
 
-_REMEDY = (
-    "To let that host in again, give it a token of its own: "
-    "syndicate token new --role volunteer --host NAME."
+#: For whoever reads the manager's log.
+_HINT = (
+    "If that is a volunteer, copy tokens/join of this manager's state directory to it; if it is "
+    "somebody of yours, make a token: syndicate token new."
 )
+
+
+def _remedy(name: str) -> str:
+    return (
+        "To let that host in again, give it a token of its own: "
+        f"syndicate token new --role volunteer --host {name}."
+    )

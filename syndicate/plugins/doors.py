@@ -8,7 +8,9 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
-from twisted.python.failure import Failure
+
+from syndicate.credentials.refusals import handshake_failure
+from syndicate.domain.errors import SyndicateError, Unauthorized
 
 #: Most connections to one door from one address, and from all.
 MOST_OF_ONE = 2048
@@ -18,13 +20,17 @@ MOST = 16384
 class _Counted(TLSMemoryBIOProtocol):
     """A connection that is counted for as long as it is there."""
 
-    gone: Callable[[Failure | None], None] | None = None
+    gone: Callable[[str], None] | None = None
 
     def connectionLost(self, reason: Any) -> None:  # type: ignore[override]
         """It is not there any more."""
         gone, self.gone = self.gone, None
         if gone is not None:
-            gone(self._reason)
+            error = None if self._reason is None else self._reason.value
+            if isinstance(error, SSL.Error):
+                gone(handshake_failure(error, self._tlsConnection))
+            else:
+                gone("")
         super().connectionLost(reason)
 
 
@@ -63,20 +69,20 @@ class DoorOverTls(TLSMemoryBIOFactory):
             return None
         self._inside[host] = count + 1
         self._all += 1
-        built.gone = lambda reason: self._leave(host, reason)
+        built.gone = lambda why: self._leave(host, why)
         return built
 
-    def _leave(self, host: str, reason: Failure | None) -> None:
+    def _leave(self, host: str, why: str) -> None:
         self._all -= 1
         self._inside[host] -= 1
         if not self._inside[host]:
             del self._inside[host]
-        if reason is not None and reason.check(SSL.Error):
-            self._failed(host, _say(reason.value))
+        if why:
+            self._failed(host, why)
 
 
-def _say(error: BaseException | None) -> str:
-    """What OpenSSL tells, in its own words: ``peer did not return a certificate``."""
-    told = error.args[0] if error is not None and error.args else []
-    words = [str(entry[-1]) for entry in told if isinstance(entry, tuple) and entry[-1]]
-    return "; ".join(words) or "the handshake failed"
+def bad_certificate(
+    refused: Callable[[str, SyndicateError], None],
+) -> Callable[[str, str], None]:
+    """For ``failed`` of the volunteers' door: tells somebody of it as of any other refusal."""
+    return lambda address, why: refused(address, Unauthorized(why))

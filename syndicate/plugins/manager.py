@@ -22,7 +22,6 @@ from syndicate.config import Clients, ManagerConfig, load_manager
 from syndicate.credentials.issuing import VolunteerIssuer
 from syndicate.credentials.registry import TokenRegistry
 from syndicate.credentials.tls import identity_of, server_options
-from syndicate.domain.errors import Unauthorized
 from syndicate.domain.job import Limits, Role
 from syndicate.manager.fleet import Patience
 from syndicate.manager.history import Keep
@@ -32,7 +31,7 @@ from syndicate.manager.uploads import Room
 from syndicate.plain import field_names
 from syndicate.plugins.console import make_console
 from syndicate.plugins.daemon import ConfigOptions, Daemon, load
-from syndicate.plugins.doors import DoorOverTls
+from syndicate.plugins.doors import DoorOverTls, bad_certificate
 from syndicate.plugins.founding import found
 from syndicate.sandbox.inspector import LauncherInspector
 from syndicate.sandbox.interface import SourceRules
@@ -104,9 +103,6 @@ def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
         def admit(transport: Any, name: str) -> None:
             trust.admit(identity_of(transport), name)
 
-        def failed(address: str, why: str) -> None:
-            trust.refused(address, Unauthorized(f"It has no good certificate of ours: {why}."))
-
         wire = DoorFactory(reactor, admit, manager, trust.refused)
         site = make_site(reactor, Api(reactor, manager, access), access, blobs)
         volunteers = server_options(founded.authority, volunteers_only=True)
@@ -114,7 +110,12 @@ def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
         for port, door in (
             (
                 listening.wire_port,
-                DoorOverTls(volunteers, wire, trust.bad_certificates.too_many, failed),
+                DoorOverTls(
+                    volunteers,
+                    wire,
+                    trust.bad_certificates.too_many,
+                    bad_certificate(trust.refused),
+                ),
             ),
             (listening.api_port, DoorOverTls(anybody, site)),
         ):

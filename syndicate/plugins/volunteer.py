@@ -22,8 +22,9 @@ from syndicate.client.door import Door
 from syndicate.client.interface import IHandle
 from syndicate.client.kit import lay_out
 from syndicate.config import Registration, VolunteerConfig, load_volunteer
-from syndicate.credentials.enrolment import EnrolledEndpoint, Enrolment, Renewal
+from syndicate.credentials.enrolment import EnrolledEndpoint, Enrolment
 from syndicate.credentials.identity import VolunteerIdentity
+from syndicate.credentials.renewal import Renewal
 from syndicate.domain.errors import Invalid
 from syndicate.domain.job import Limits
 from syndicate.domain.volunteer import Facts
@@ -71,7 +72,7 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
         who.api_port,
         who.authority,
         VolunteerIdentity(who.state / "identity", who.name),
-        functools.partial(_secret, who.join_token_file),
+        who.join_token_file,
     )
     where = who.manager, who.wire_port
     network = NftFaults(reactor, who.state, who.name, reactor, config.network.match)
@@ -141,13 +142,6 @@ def _after_job(reactor: Any, who: Registration) -> Command | None:
 def _dialler(reactor: Any, endpoint: EnrolledEndpoint, worker: IWorker) -> ManagerDialler:
     endpoint.enrolment.pinned()  # a start without it would dial for ever, to no purpose
     return ManagerDialler(reactor, endpoint, worker, endpoint.refused)
-
-
-def _secret(path: Path) -> str:
-    try:
-        return path.read_text("ascii").strip()
-    except OSError as error:
-        raise Invalid(f"The join token {path} cannot be read: {error.strerror}.") from error
 
 
 def _make_door(reactor: Any, directory: Path, uid: int, handle: IHandle, limits: Limits) -> Door:

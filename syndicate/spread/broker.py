@@ -68,6 +68,8 @@ class BoundedBroker(pb.Broker):
     tells = True
     #: Is told why the connection was ended, instead of the log.
     parted: Callable[[str], None] | None = None
+    #: Why it was lost, once it is.
+    lost: BaseException | None = None
 
     def __init__(
         self,
@@ -105,6 +107,11 @@ class BoundedBroker(pb.Broker):
         """Where the peer is, for the log."""
         address = self._wire.getPeer()
         return str(getattr(address, "host", "") or "its socket")
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """See `twisted.spread.pb.Broker`, which tells nobody why."""
+        self.lost = reason.value
+        super().connectionLost(reason)
 
     # What comes.
 

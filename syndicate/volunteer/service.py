@@ -241,7 +241,9 @@ class Volunteer(Service):
         """See `IWorker.welcomed`."""
         if welcome.term < self._outbox.term:
             log.error(
-                "A manager of term {theirs} is not obeyed: {mine} has begun.",
+                "A manager of term {theirs} is not obeyed: {mine} has begun. Is an old manager "
+                "running beside the present one, or on an old copy of its state? Stop it; a backup "
+                "is brought back by syndicate-manager restore alone.",
                 theirs=welcome.term,
                 mine=self._outbox.term,
             )

@@ -25,11 +25,17 @@ from syndicate.domain.volunteer import Facts
 PROTOCOL = 2
 
 
-def other_protocol(theirs: int) -> WrongVersion:
-    """The refusal of a volunteer that speaks another protocol than this manager."""
-    older = "volunteer" if theirs < PROTOCOL else "manager"
+def other_protocol(theirs: int, name: object) -> WrongVersion:
+    """The refusal of a volunteer that speaks another protocol than this manager.
+
+    :param name: what it calls itself, if that can be made out.
+    """
+    older, newer = ("volunteer", "manager") if theirs < PROTOCOL else ("manager", "volunteer")
+    who = name[:64] if isinstance(name, str) and name.isprintable() else "?"
     return WrongVersion(
-        f"The manager speaks protocol {PROTOCOL}, the volunteer {theirs}; upgrade the {older}."
+        f"The manager speaks protocol {PROTOCOL}, the volunteer {who} speaks {theirs}: "
+        f"upgrade the {older}. Stop it, install the version of Syndicate that the {newer} has, and "
+        "start it again."
     )
 
 

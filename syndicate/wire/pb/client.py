@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 from OpenSSL import SSL
 from twisted.application.internet import ClientService, backoffPolicy
-from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.error import ConnectionClosed
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.error import ConnectionClosed, ConnectionLost
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.spread import pb
@@ -78,13 +78,13 @@ class ManagerDialler:
     """Keeps one connection to the manager for a worker, until it is stopped.
 
     :param endpoint: also sees to it that we can show a certificate.
-    :param refused: is told why the manager did not let us join, each time.
+    :param refused: is told why the manager did not let us join, each time, and gives what to say.
     """
 
     _clock: IReactorTime
     _endpoint: IStreamClientEndpoint
     _worker: IWorker
-    _refused: Callable[[Exception], None] = lambda error: None
+    _refused: Callable[[Exception], str] = str
     _factory: pb.PBClientFactory = attrs.field(init=False)
     _pause: Callable[[int], float] = attrs.field(init=False)
     _service: ClientService = attrs.field(init=False)
@@ -128,26 +128,39 @@ class ManagerDialler:
             lambda failure: log.failure("joining the manager failed", failure)
         )
 
+    async def _root(self, broker: Any) -> Any:
+        """The reference to the manager's door, once both ends can speak.
+
+        :raises SSL.Error: they cannot agree on TLS.
+        :raises ConnectionClosed: the connection was lost before.
+        :raises TimeoutError: it takes too long.
+        """
+        asked = self._factory.getRootObject()
+        # The factory asks for ever: it is not told of a connection that is lost before that.
+        lost = asked.cancel
+        broker.notifyOnDisconnect(lost)
+        try:
+            return await asked.addTimeout(LOGIN_TIME, self._clock)
+        except CancelledError:
+            raise broker.lost or ConnectionLost() from None
+        finally:
+            if not broker.disconnected:
+                broker.dontNotifyOnDisconnect(lost)
+
     async def _join(self, broker: Any) -> None:
         try:
-            root = await self._factory.getRootObject().addTimeout(LOGIN_TIME, self._clock)
+            root = await self._root(broker)
             await join(self._clock, root, self._worker)
         except (SyndicateError, ConnectionClosed, TimeoutError, SSL.Error) as error:
             self._refusals += 1
-            self._refused(error)
-            # Said once, not at every one of endless tries.
-            if _said(error) != self._complaint:
-                self._complaint = _said(error)
+            said = self._refused(error)
+            # Once, not at every one of endless tries.
+            if said != self._complaint:
+                self._complaint = said
                 log.error("Could not join the manager: {why} Trying on.", why=self._complaint)
             broker.transport.abortConnection()
         else:
             self._complaint, self._refusals = "", 0
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, SSL.Error):
-        return f"it does not take our certificate ({error})."
-    return str(error)
 
 
 async def join(clock: IReactorTime, root: Any, worker: IWorker) -> None:

@@ -15,6 +15,7 @@ from syndicate.domain.errors import (
     Invalid,
     SyndicateError,
     Unauthorized,
+    WrongVersion,
 )
 from syndicate.plain import from_plain
 from syndicate.wire.interface import PROTOCOL, Ask, EndReport, Hello, IFleet, other_protocol
@@ -87,7 +88,7 @@ class Door(pb.Root):
         try:
             return self._join(message, orders)
         except SyndicateError as error:
-            if isinstance(error, Unauthorized | Forbidden):
+            if isinstance(error, Unauthorized | Forbidden | WrongVersion):
                 self._refused(self._broker.peer, error)
             # Once the answer has been given.
             self._clock.callLater(0, self._broker.hang_up)
@@ -153,5 +154,5 @@ def _read_hello(message: object) -> Hello:
     told = unpack_plain(message, Hello.__name__)
     theirs = told.get("protocol") if isinstance(told, dict) else None
     if type(theirs) is int and theirs != PROTOCOL:
-        raise other_protocol(theirs)
+        raise other_protocol(theirs, told.get("name"))
     return from_plain(told, Hello)
