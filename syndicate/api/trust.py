@@ -47,7 +47,7 @@ class TrustRoutes:
         if expires_in is not None and (
             type(expires_in) not in (int, float) or not 0 < expires_in < 1e10
         ):
-            raise Invalid(f"{expires_in!r} is not a number of seconds.")
+            raise Invalid(f"A token is good for more than 0 seconds, not for {expires_in!r}.")
         expires_at = None if expires_in is None else self._clock.seconds() + expires_in
         secret, token = await self._manager.trust.new_token(role, name, expires_at, host)
         request.setResponseCode(201)

@@ -9,6 +9,7 @@ from twisted.web.server import Request
 
 from syndicate.api.exchange import body_of, data_of
 from syndicate.domain.errors import Invalid
+from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.service import Manager, User
 from syndicate.manager.views import volunteer_view
 
@@ -40,9 +41,13 @@ class Volunteers:
         return self._view(volunteer)
 
     def _view(self, name: str) -> Any:
-        """As it is now; of one that has not joined since the manager's start only the name."""
+        """As it is now; of one that has not joined since the manager's start not much is known."""
         member = self._manager.fleet.members.get(name)
-        return {"volunteer": volunteer_view(member.view()) if member else {"volunteer": name}}
+        if member is not None:
+            return {"volunteer": volunteer_view(member.view())}
+        why = self._manager.hygiene.why(name)
+        gone = VolunteerState.GONE.value
+        return {"volunteer": {"volunteer": name, "state": gone, "job": None, "reason": why}}
 
 
 def _reason(request: Request) -> str:

@@ -119,6 +119,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else exits.PASSED
 
 
+def open_streams() -> None:
+    """Open what the shell has closed (``>&-``), so that no file or connection takes its place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # What is not open has the lowest number that is free.
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))
+
+
 def main() -> NoReturn:
     """The console script."""
+    open_streams()
     sys.exit(run())

@@ -256,6 +256,8 @@ class Steering:
             hygiene = self._manager.hygiene
             user = self._user
             await getattr(hygiene, verb)(user.name, user.role, name, *reason)
+            if name not in self._manager.fleet.members:
+                return Facts(None, {"volunteer": name, "state": "gone", "why": hygiene.why(name)})
             return Looking(self._manager).v(name)
 
         return Deferred.fromCoroutine(steer())

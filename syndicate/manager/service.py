@@ -133,7 +133,7 @@ class Manager(Service):
         self.hygiene = Hygiene(
             self._clock,
             self._journal,
-            lambda name: name in self.fleet.members,
+            lambda name: name in self.fleet.members or self.trust.has_joined(name),
             lambda name: self.fleet.settle(name),
             self.audit,
         )

@@ -175,6 +175,10 @@ class Trust:
         """All volunteers that have been given certificates, by name."""
         return tuple(self._enrolled[name] for name in sorted(self._enrolled))
 
+    def has_joined(self, name: str) -> bool:
+        """Whether a volunteer of that name has ever been given a certificate."""
+        return name in self._enrolled
+
     def admit(self, identity: Identity, name: str) -> None:
         """Look whether who shows a certificate of our authority may join by a name.
 

@@ -10,6 +10,7 @@ import pytest_twisted
 from syndicate.audit.interface import Entry, Kind, Wanted
 from syndicate.domain.errors import NotYours
 from tests.service.test_api import Make, forever, make_door
+from tests.support.traces import LoggedErrors
 
 __all__ = ["make_door"]
 
@@ -61,6 +62,33 @@ async def test_nothing_that_is_changed_can_be_called_a_trial(make_door: Make) ->
         ("ann", "cancel", "job 1", "done"),
         ("boss", "new token", f"token {made['id']}", "done"),
     ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_ended_in_a_defect_of_ours_is_recorded_as_well(
+    make_door: Make, monkeypatch: pytest.MonkeyPatch, logged_errors: LoggedErrors
+) -> None:
+    door = make_door(1, forever)
+    await door.submit()
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("syndicate.manager.service.cancel", broken)
+    assert (await door.ask("POST", "/v1/jobs/1/cancel", "ann"))[0] == 500
+    assert brief(await told(door))[1:] == [("ann", "cancel", "job 1", "internal")]
+    assert len(logged_errors.flush(ZeroDivisionError)) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_secrets_that_somebody_sends_by_mistake_are_not_kept(make_door: Make) -> None:
+    door = make_door(1)
+    for key in ("secret", "token", "password"):
+        asked = {"role": "user", "user": "eve", key: "hunter2"}
+        assert (await door.ask("POST", "/v1/tokens", "boss", json=asked))[0] == 400
+    entries = await told(door, did="new token")
+    assert len(entries) == 3
+    assert "hunter2" not in repr([each.details for each in entries])
 
 
 @pytest_twisted.ensureDeferred

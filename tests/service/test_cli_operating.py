@@ -41,6 +41,39 @@ def test_volunteers_are_drained_quarantined_and_resumed(
     assert syndicate("volunteers", "drain", "v9").code == 3
 
 
+def test_of_one_that_is_away_is_said_why_it_gets_no_job(
+    syndicate: Commands, manager: FakeManager
+) -> None:
+    manager.volunteers = [volunteer("v1", state="gone", reason="The connection was lost.")]
+    ended = syndicate("volunteers", "drain", "v1", "--wait", "--reason", "new disk")
+    assert (ended.code, ended.err) == (0, "v1 is away. new disk\n")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_shell_has_closed_does_no_harm(
+    manager: FakeManager, closed: str, tmp_path: Path
+) -> None:
+    manager.volunteers = [volunteer("v1")]
+    said = tmp_path / "said"
+    said.touch()
+    shown = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f'exec 2> "$1"; "$2" -m syndicate.cli volunteers {closed}',
+            "sh",
+            said,
+            sys.executable,
+        ],
+        stdout=subprocess.PIPE,
+        check=False,
+        timeout=20,
+        text=True,
+    )
+    assert (shown.returncode, said.read_text()) == (0, "")
+    assert ("v1" in shown.stdout) == (">&-" not in closed.split())
+
+
 def test_draining_waits_for_the_present_job_if_asked(
     syndicate: Commands, manager: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -366,6 +366,17 @@ async def test_files_that_others_can_write_are_not_trusted(
     assert "can be written by others" in "\n".join(caught_log)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user, which needs root")
+@pytest_twisted.ensureDeferred
+async def test_files_of_another_user_are_not_trusted(served: Served, caught_log: list[str]) -> None:
+    for path in (served.keys / "ann.keys", served.keys):
+        os.chown(path, 65534, 65534)
+        assert (await served.ask("ann", "queue")).code == 255
+        assert "belongs to user 65534" in caught_log[-1] + "".join(caught_log)
+        os.chown(path, 0, 0)
+    assert (await served.ask("ann", "queue")).code == 0
+
+
 @pytest_twisted.ensureDeferred
 async def test_old_ciphers_and_passwords_are_refused(served: Served) -> None:
     assert (await served.ask("ann", "-oCiphers=aes256-cbc", "queue")).code == 255

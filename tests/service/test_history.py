@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from twisted.internet.defer import Deferred
 
 from syndicate.domain.errors import Conflict, NotFound, TooMany
 from syndicate.domain.events import FaultChanged
+from syndicate.domain.fault import FaultState
 from syndicate.domain.job import JobSpec, JobState, Outcome
-from syndicate.manager.history import SETTLED, TOKENS, Keep
+from syndicate.manager.history import SETTLED, Keep
 from syndicate.manager.site import Site
 from syndicate.sandbox.memory import MemoryRun
 from tests.support.cluster import ANN, BOB, STAFF, Cluster, instead, put
@@ -99,6 +101,45 @@ def test_what_runs_or_waits_never_leaves(make_cluster: MakeCluster) -> None:
     assert list(cluster.manager.book.jobs) == [running]
 
 
+def test_a_job_of_which_a_volunteer_still_holds_something_does_not_leave(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = small(make_cluster, jobs=0, behaviour=forever)
+    number = cluster.submit()
+    holder = cluster.job(number).machines[0].volunteer
+    part = cluster.hosts[holder].service._part
+    assert part is not None
+    removed = Deferred[None]()
+    part._enclosure = instead(part._enclosure, destroy=lambda: removed)
+    cluster.cancel(number)
+    cluster.wait(SETTLED + 31)
+    assert cluster.job(number).state is JobState.FINISHED
+    assert cluster.states()[holder] == "cleaning"
+    assert number in cluster.manager.book.jobs
+    removed.callback(None)
+    cluster.wait(31)
+    assert number not in cluster.manager.book.jobs
+
+
+def test_a_job_of_which_a_fault_was_not_heard_of_again_does_not_leave(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = small(make_cluster, jobs=0, behaviour=forever)
+    number = cluster.submit_with_clients(2)
+    cluster.wait(1)
+    hurt = cluster.manager.fault(STAFF, number, "kill", {"machine": "master"}, None)
+    cluster.result_of(hurt)
+    ledger = cluster.manager.ledger
+    fault = ledger.of(number)[0]
+    cluster.cancel(number)
+    ledger.put(number, attrs.evolve(fault, state=FaultState.REQUESTED))
+    cluster.wait(SETTLED + 61)
+    assert number in cluster.manager.book.jobs
+    ledger.put(number, fault)
+    cluster.wait(SETTLED + 61)
+    assert number not in cluster.manager.book.jobs
+
+
 def test_faults_leave_memory_with_their_job_and_are_still_told(make_cluster: MakeCluster) -> None:
     cluster = small(make_cluster, jobs=0, behaviour=forever)
     number = cluster.submit_with_clients(2)
@@ -178,7 +219,7 @@ def test_a_token_makes_one_job_for_seven_days_though_the_job_is_in_the_archive(
     cluster.wait(60)
     assert job.number not in cluster.manager.book.jobs
     assert not cluster.manager.book._submissions
-    cluster.clock.advance(TOKENS - 3600)
+    cluster.clock.advance(7 * DAY - 3600)
     cluster.wait(1)
     again, new = cluster.result_of(submit(ANN, "my-token", spec))
     assert (again.number, new) == (job.number, False)

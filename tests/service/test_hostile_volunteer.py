@@ -420,6 +420,7 @@ def test_a_report_that_cannot_be_is_refused_and_changes_nothing(
         {"boot": "\ud800"},
         {"boot": "b" * 1000},
         {"unacked": [{}]},
+        {"unacked": [to_plain(EndReport(Part(1, 1, "master", 1), run)) for run in range(1, 102)]},
         {"protocol": "2"},
         {"name": 7},
         {"holding": []},

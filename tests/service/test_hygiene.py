@@ -168,6 +168,36 @@ def test_failures_are_forgotten_by_a_job_that_was_cleaned_up_at_once(make_cluste
     assert cluster.manager.hygiene.of("v1").failures == 0
 
 
+def test_what_an_operator_said_stays_after_a_job_that_was_cleaned_up_at_once(
+    make_cluster: Make,
+) -> None:
+    cluster = make_cluster(1, forever)
+    mend = make_dirty(cluster, cluster.submit(1))
+    cluster.cancel(1)
+    mend()
+    cluster.wait(11)
+    number = cluster.submit(1)
+    standing(cluster, "quarantine", "v1", "odd noises")
+    cluster.cancel(number)
+    assert cluster.states() == {"v1": "quarantined"}
+    assert cluster.manager.hygiene.of("v1").failures == 1
+
+
+def test_who_says_late_that_it_is_clean_keeps_the_job_that_it_was_given_since(
+    make_cluster: Make,
+) -> None:
+    cluster = make_cluster(1, forever)
+    number = cluster.submit(1)
+    cluster.result_of(cluster.manager.clean("v1", ""))
+    cluster.result_of(cluster.manager.clean("v1", "A mount is left."))
+    waiting = cluster.submit(1)
+    cluster.wait(1)
+    assert cluster.states() == {"v1": "busy"}
+    assert cluster.job(number).state is JobState.RUNNING
+    assert cluster.job(waiting).state is JobState.QUEUED
+    assert cluster.manager.hygiene.of("v1").failures == 0
+
+
 @attrs.define
 class Chore:
     """What the operator wants after each job: done when a test says so."""

@@ -79,6 +79,21 @@ async def test_staff_cannot_revoke_what_operators_have(make_door: Make) -> None:
 
 
 @ensure
+async def test_staff_cannot_make_themselves_operators(make_door: Make) -> None:
+    door = make_door(1)
+    asked = {"role": "operator", "user": "boss"}
+    code, told = await door.ask("POST", "/v1/tokens", "boss", json=asked)
+    assert (code, told["error"]["code"]) == (403, "forbidden")
+    secret, token = door.cluster.manager.tokens.make("operator", "ops", None)
+    door.cluster.manager.tokens.add([token])
+    assert (await door.ask("POST", "/v1/tokens", secret, json=asked))[0] == 201
+    for role in ("user", "staff", "volunteer"):
+        asked["role"] = role
+        assert (await door.ask("POST", "/v1/tokens", "boss", json=asked))[0] == 201
+        assert (await door.ask("POST", "/v1/tokens", "ann", json=asked))[0] == 403
+
+
+@ensure
 async def test_after_ten_wrong_secrets_an_address_is_told_to_wait(make_door: Make) -> None:
     door = make_door(1)
     for _ in range(10):
@@ -368,3 +383,30 @@ async def test_revoking_breaks_the_connection(make_door: Make, tmp_path: Path) -
     assert door.cluster.states()["v1"] == "gone"
     code, told = await door.ask("GET", "/v1/certificates", "boss")
     assert [each["volunteer"] for each in told["certificates"]] == ["v1"]
+
+
+@ensure
+async def test_a_volunteer_that_has_not_come_back_since_the_start_can_be_drained(
+    make_door: Make, tmp_path: Path
+) -> None:
+    door = make_door(1)
+    secret, token = door.cluster.manager.tokens.make("operator", "ops", None)
+    door.cluster.manager.tokens.add([token])
+    asked = a_request(tmp_path, "v7")
+    assert (await door.ask("POST", "/v1/certificates", "v", json=asked))[0] == 201
+    code, told = await door.ask("POST", "/v1/volunteers/v7/drain", secret, json={"reason": "disk"})
+    assert (code, told["volunteer"]["state"]) == (200, "gone")
+    assert told["volunteer"]["reason"] == "Drained by ops: disk"
+    assert door.cluster.manager.hygiene.barred("v7")
+    code, told = await door.ask("POST", "/v1/volunteers/v7/resume", secret)
+    assert (code, told["volunteer"]["reason"]) == (200, "")
+    assert (await door.ask("POST", "/v1/volunteers/v9/drain", secret))[0] == 404
+
+
+@ensure
+async def test_a_token_for_no_time_is_refused_in_words(make_door: Make) -> None:
+    door = make_door(1)
+    asked = {"role": "user", "user": "eve", "expires_in": 0}
+    code, told = await door.ask("POST", "/v1/tokens", "boss", json=asked)
+    assert code == 400
+    assert told["error"]["message"] == "A token is good for more than 0 seconds, not for 0."

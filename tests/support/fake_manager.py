@@ -358,9 +358,9 @@ class _Handler(BaseHTTPRequestHandler):
         name, verb = words
         for each in self.fake.volunteers:
             if each["volunteer"] == name:
-                busy = each["state"] == "busy" and verb != "resume"
+                stays = each["state"] == "gone" or (each["state"] == "busy" and verb != "resume")
                 state = {"drain": "drained", "quarantine": "quarantined", "resume": "free"}[verb]
-                each |= {"state": "busy" if busy else state, "then": state}
+                each |= {"state": each["state"] if stays else state, "then": state}
                 each["reason"] = json.loads(body).get("reason", "") if verb != "resume" else ""
                 self._answer(200, {"volunteer": each})
         self._refuse(404, "not_found", f"There is no volunteer {name!r}.")

@@ -168,6 +168,13 @@ def test_only_the_present_allocation_stands(
     assert stands(None, attempt, name, volunteer) is None
 
 
+def test_what_was_given_up_does_not_stand_while_others_are_being_given_back() -> None:
+    job = lived(["ready", "run", MachineLost("slave[0]", "gone.")], 1).job
+    assert job.state is JobState.FINISHING
+    assert stands(job, 1, "slave[0]", "v1") is None
+    assert stands(job, 1, "slave[1]", "v2") is not None
+
+
 @given(lives, st.sampled_from(("b0", "b1", "other")))
 def test_what_was_not_begun_may_be_begun_by_the_same_daemon_alone(world: World, boot: str) -> None:
     for machine in world.job.machines:

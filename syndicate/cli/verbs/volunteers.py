@@ -144,13 +144,13 @@ def quarantine(session: Session, name: str, reason: str) -> None:
 def resume(session: Session, name: str) -> None:
     """Let one that was drained or quarantined have jobs again. For operators."""
     volunteer = _say(session, name, "resume", "")
-    if volunteer.get("state") == "unclean":
+    if volunteer["state"] == "unclean":
         session.say(f"{name} gets jobs once it is clean. {volunteer['reason']}")
 
 
 def _say_until(session: Session, volunteer: dict[str, Any]) -> None:
     """Say what it still works on."""
-    if volunteer.get("state") == "busy":
+    if volunteer["state"] == "busy":
         session.say(f"{volunteer['volunteer']} works on job {volunteer['job']} to its end.")
 
 
@@ -158,5 +158,6 @@ def _say(session: Session, name: str, verb: str, reason: str) -> dict[str, Any]:
     asked = {"reason": reason} if reason else {}
     path = f"/v1/volunteers/{quote(name, safe='')}/{verb}"
     found: dict[str, Any] = session.connection.post(path, asked)["volunteer"]
-    session.say(f"{name} is {found.get('state', 'away')}.")
+    away = found["state"] == "gone"
+    session.say(f"{name} is away. {found['reason']}" if away else f"{name} is {found['state']}.")
     return found
