@@ -223,6 +223,63 @@ def test_a_volunteer_that_stays_away_is_given_up_after_its_grace(make_cluster: M
     cluster.cancel(number)
 
 
+def test_one_that_was_cut_off_for_longer_than_its_grace_comes_back_and_kills_its_attempt(
+    make_cluster: Make,
+) -> None:
+    runs: list[Any] = []
+    cluster = make_cluster(2, runs.append)
+    number = cluster.submit(1)
+    host = cluster.hosts[cluster.job(number).machine("master").volunteer]
+    assert host.link is not None
+    host.dials = False
+    host.link.cut()
+    cluster.wait(31)
+    job = cluster.job(number)
+    assert (job.state, job.attempt, job.losses) == (JobState.RUNNING, 2, 1)
+    assert job.machine("master").volunteer != host.name
+    # It cannot know, and goes on: see doc/decisions/0030-adoption.rst.
+    former, present = runs
+    assert former.running
+    former.print(b"of the former attempt\n")
+    host.dials = True
+    host.start()
+    cluster.settle()
+    assert not former.running
+    assert cluster.states()[host.name] == "free"
+    # Nothing of it has come to the present attempt, which goes on to its own end.
+    assert cluster.job(number).attempt == 2
+    assert present.running
+    present.print(b"of the present one\n")
+    present.exit(0)
+    cluster.wait(1)
+    job = cluster.job(number)
+    assert (job.outcome, job.attempt) == (Outcome.PASSED, 2)
+    assert printed(cluster, number, "master", attempt=2) == b"of the present one\n"
+
+
+def test_an_attempt_that_ended_while_its_volunteer_was_cut_off_for_too_long_counts_for_nothing(
+    make_cluster: Make,
+) -> None:
+    runs: list[MemoryRun] = []
+    cluster = make_cluster(2, runs.append)
+    number = cluster.submit(1)
+    host = cluster.hosts[cluster.job(number).machine("master").volunteer]
+    assert host.link is not None
+    host.dials = False
+    host.link.cut()
+    runs[0].exit(1)
+    cluster.wait(31)
+    host.dials = True
+    host.start()
+    cluster.settle()
+    job = cluster.job(number)
+    assert (job.state, job.attempt) == (JobState.RUNNING, 2)
+    assert cluster.states()[host.name] == "free"
+    runs[1].exit(0)
+    cluster.wait(1)
+    assert cluster.job(number).outcome is Outcome.PASSED
+
+
 def test_a_broken_link_that_heals_in_time_costs_the_job_nothing(make_cluster: Make) -> None:
     cluster = make_cluster(2, forever)
     number = cluster.submit(2)
