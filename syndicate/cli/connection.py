@@ -43,11 +43,8 @@ class Connection:
         authority: str | None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname:
-            raise Invalid(f"{url!r} is not the URL of a manager, such as https://10.77.0.2:7080")
         self.url = url
-        self._host, self._port = parts.hostname, parts.port or 443
+        self._host, self._port = _address(url)
         self._token, self._authority, self._say = token, authority, say
         self._context: ssl.SSLContext | None = None
         self._secret: str | None = None
@@ -148,10 +145,14 @@ class Connection:
         if isinstance(error, SyndicateError):
             return error
         if isinstance(error, ssl.SSLCertVerificationError):
+            mend = f"that the authority {self._authority} is that cluster's."
+            if self._authority is None:
+                mend = (
+                    "name the cluster's authority (--authority, or authority beside url); none is."
+                )
             return Unreachable(
                 f"Whoever answers at {self.url} is not the manager of the expected cluster"
-                f" ({error.verify_message}). Check the URL, and that the authority"
-                f" {self._authority} is that cluster's."
+                f" ({error.verify_message}). Check the URL, and {mend}"
             )
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         return Unreachable(
@@ -280,3 +281,15 @@ class Connection:
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
     while chunk := response.read1(1 << 16):
         yield chunk
+
+
+def _address(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or 443
+        good = parts.scheme == "https" and host.isprintable() and host and " " not in host
+    except ValueError:
+        good = ""
+    if not good:
+        raise Invalid(f"{url!r} is not the URL of a manager, such as https://10.77.0.2:7080")
+    return host, port

@@ -125,7 +125,7 @@ def open_streams() -> None:
         if getattr(sys, name) is None:
             # What is not open has the lowest number that is free.
             os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
 
 
 def main() -> NoReturn:

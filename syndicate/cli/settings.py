@@ -96,14 +96,14 @@ class Settings:
         """
         found, file = self._credential("token"), self._credential("token_file")
         if found and (not file or found[2] <= file[2]):
-            return found[0].strip()
+            return _secret(found[0], found[1])
         if file is None:
             raise Forbidden(
                 "There is no token to show to the manager. Set SYNDICATE_TOKEN_FILE, or token_file"
                 " beside url in the configuration; staff make tokens (syndicate token new)."
             )
         try:
-            return Path(file[0]).read_text("utf-8").strip()
+            return _secret(Path(file[0]).read_text("utf-8", "replace"), f"{file[0]} ({file[1]})")
         except OSError as error:
             raise Forbidden(
                 f"The token file {file[0]} ({file[1]}) cannot be read: {error.strerror}."
@@ -204,3 +204,14 @@ def _layer_of(description: Description) -> Layer:
     values = {key: str(getattr(description, key)) for key in keys}
     values["console_key"] = str(Path(description.token_file).with_name("console"))
     return Layer(f"the lab {description.name!r}", values)
+
+
+def _secret(text: str, source: str) -> str:
+    """A token without the white space around it.
+
+    :raises Forbidden: it is none, and could not even be sent.
+    """
+    secret = text.strip()
+    if not secret or not secret.isascii() or not secret.isprintable():
+        raise Forbidden(f"What {source} holds is no token: one is a line of letters and digits.")
+    return secret

@@ -692,7 +692,12 @@ def test_the_manager_of_another_cluster_is_not_spoken_to(
         ended = syndicate("queue")
     assert ended.code == 69
     assert "not the manager of the expected cluster" in ended.err
+    assert "/other/" in ended.err
     assert manager.seen == []
+    monkeypatch.delenv("SYNDICATE_AUTHORITY")
+    ended = syndicate("queue")
+    assert ended.code == 69
+    assert "name the cluster's authority (--authority" in ended.err
 
 
 def test_a_url_that_is_none_is_wrong_use(

@@ -109,6 +109,29 @@ def test_no_cluster_at_all_says_how_to_get_one() -> None:
         gather({}).url  # noqa: B018
 
 
+@pytest.mark.parametrize("content", [b"", b" \n", b"\x86\xff", b"two\nlines", "schlüssel".encode()])
+def test_a_token_file_that_holds_no_token_is_told(home: Path, content: bytes) -> None:
+    (home / "token").write_bytes(content)
+    flags = {"url": "https://a", "token_file": str(home / "token")}
+    with pytest.raises(Forbidden, match=r"What .*/token \(option\) holds is no token"):
+        gather(flags, None).token()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("nonsense", "http://a:1", "https://", "https://a:99999", "https://a:b", "https://[::1"),
+        *("https://a b:1", "https://a\x1b[31m:1"),
+    ],
+)
+def test_what_is_no_url_is_told(url: str) -> None:
+    ended = Commands()("--url", url, "status")
+    assert ended.code == 2
+    assert ended.err.startswith("syndicate: ")
+    assert ended.err.endswith("is not the URL of a manager, such as https://10.77.0.2:7080\n")
+    assert "\x1b" not in ended.err
+
+
 def test_a_token_file_that_cannot_be_read_is_told(home: Path) -> None:
     write(home / "syndicate.toml", url="https://x", token_file="nothing")
     with pytest.raises(Forbidden, match=r"nothing .*No such file"):
