@@ -55,19 +55,15 @@ class Aftermath:
             await self._fleet.settled(machine.volunteer for machine in job.machines)
         for fault in faults:
             late = self._clock.seconds() - fault.requested_at > STILL_WANTED
-            if late or fault.attempt != job.attempt or not self._runs(job):
+            if late or fault.attempt != job.attempt or not self._book.runs(job):
                 self._give_up(job, fault, "the manager ended before it was answered.")
                 continue
             try:
                 await self._desk.again(job, fault)
             except SyndicateError as error:
                 self._give_up(job, fault, str(error))
-        if self._runs(job):
+        if self._book.runs(job):
             self._desk.go_on(job)
-
-    def _runs(self, job: Job) -> bool:
-        now = self._book.jobs[job.number]
-        return now.state is JobState.RUNNING and now.attempt == job.attempt
 
     def _give_up(self, job: Job, fault: Fault, why: str) -> None:
         """Not known what was done, unless that was found out and written down meanwhile."""

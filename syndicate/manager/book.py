@@ -113,6 +113,11 @@ class Book:
             raise Conflict(f"Job {number} was finished long ago; nothing of it can be changed.")
         raise NotFound(f"There is no job {number}.")
 
+    def runs(self, job: Job) -> bool:
+        """Whether the attempt that a job was at is running now."""
+        now = self.jobs.get(job.number)
+        return now is not None and now.attempt == job.attempt and now.state is JobState.RUNNING
+
     def queued_by(self, user: str) -> int:
         """How many jobs of a user wait, those that are being written included."""
         waiting = sum(self.jobs[number].user == user for number in self._queued)

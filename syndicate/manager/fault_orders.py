@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from syndicate.domain.errors import Conflict, SyndicateError, Timeout, Unknown, VolunteerLost
 from syndicate.domain.fault import ON_LINKS, Fault, FaultState, lease_over, links
-from syndicate.domain.job import Job, JobState
+from syndicate.domain.job import Job, Machine
 from syndicate.manager.book import Book
 from syndicate.manager.fleet import Fleet
 from syndicate.manager.ledger import Ledger
@@ -123,7 +123,7 @@ class FaultOrders:
         )
 
     async def _send(self, job: Job, name: str, order: FaultOrder) -> FaultDone:
-        volunteer = self.now(job).machine(name).volunteer
+        volunteer = self.machine(job, name).volunteer
         inflicting = self._fleet.link(volunteer).inflict(order)
         done = await inflicting.addTimeout(DEADLINE, self._clock, too_late)
         member, now = self._fleet.get(volunteer), self._clock.seconds()
@@ -136,9 +136,13 @@ class FaultOrders:
         :raises Conflict: it is over.
         """
         now = self._book.get(job.number)
-        if now.attempt != job.attempt or now.state is not JobState.RUNNING:
+        if not self._book.runs(job):
             raise Conflict(f"The attempt of job {job.number} is over; nothing more is done to it.")
         return now
+
+    def machine(self, job: Job, name: str) -> Machine:
+        """A machine as it is now; see `now`."""
+        return self.now(job).machine(name)
 
     def part(self, job: Job, machine: str) -> Part:
         """Names what an order is about."""
