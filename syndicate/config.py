@@ -144,7 +144,7 @@ class Listening:
 
 @attrs.frozen
 class Liveness:
-    """``[liveness]``, in seconds: see `syndicate.manager.fleet.Patience`."""
+    """``[liveness]``, in seconds: see `syndicate.manager.liveness.Patience`."""
 
     ping: float = _key(parse_span, default=5.0)
     deadline: float = _key(parse_span, default=15.0)

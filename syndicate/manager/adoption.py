@@ -18,7 +18,8 @@ from syndicate.domain.lifecycle import ACTIVE
 from syndicate.domain.volunteer import Facts
 from syndicate.manager.book import Book
 from syndicate.manager.conductor import Conductor
-from syndicate.manager.fleet import Fleet, Member
+from syndicate.manager.fleet import Fleet
+from syndicate.manager.member import Member
 from syndicate.wire.interface import PROTOCOL, Hello, Holding, IVolunteer, other_protocol
 
 log = Logger()

@@ -1,4 +1,4 @@
-"""The volunteers: who is there, what each is doing, and whether it still answers."""
+"""The volunteers: who is there, and what each is doing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import secrets
 from collections.abc import Callable, Iterable
 
 import attrs
-from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from syndicate.domain.errors import NotFound, SyndicateError, VolunteerLost
-from syndicate.domain.timeline import Offset
+from syndicate.domain.errors import NotFound, VolunteerLost
 from syndicate.domain.volunteer import Facts, Volunteer, VolunteerState
 from syndicate.manager.hygiene import Hygiene
+from syndicate.manager.liveness import Liveness, Patience
+from syndicate.manager.member import Member
 from syndicate.wire.interface import Hello, Holding, IVolunteer
 
 log = Logger()
@@ -30,100 +31,8 @@ IDLE = frozenset(
         VolunteerState.QUARANTINED,
     }
 )
-#: How well a volunteer's clock should be known, in seconds; as long as it is not, it is looked at
-#: so soon again, and after four times as long each further time, until a ping is due anyway. When
-#: many join at once, none of their clocks is known well at first, since answers come late; to look
-#: often would keep the manager busy with that alone.
-SHARP, SOON = 0.002, 0.25
 #: Why a volunteer without a job is not free yet.
 TIDYING = "Does what its operator wants after each job."
-
-
-@attrs.frozen
-class Patience:
-    """How long to wait for volunteers, in seconds."""
-
-    #: Between two liveness pings, and until an answer must have come.
-    ping: float = 5.0
-    deadline: float = 15.0
-    #: How long a volunteer whose link broke may stay away before its machine counts as lost.
-    grace: float = 30.0
-    #: The same, from the manager's own start on, for those that worked before it.
-    start_grace: float = 30.0
-
-
-@attrs.define(eq=False)
-class Member:
-    """One volunteer, known by its name for as long as the manager runs."""
-
-    name: str
-    facts: Facts
-    boot: str
-    registered_at: float
-    heard_at: float
-    state: VolunteerState = VolunteerState.FREE
-    reason: str = ""
-    link: IVolunteer | None = None
-    session: str = ""
-    holding: Holding | None = None
-    #: What it could not remove.
-    unclean: str = ""
-    #: Whether it worked for the manager before this one, and may still come back with that.
-    expected: bool = False
-    #: What to add to what its timeline shows for our time.
-    offset: Offset = Offset()
-    #: Seconds until the next look at its clock, as long as that is not known well.
-    look_again: float = SOON
-    #: Its reason but for what an operator has said.
-    unbarred: str = ""
-    #: Ends its rest, or its absence, or begins the next liveness ping.
-    resting: IDelayedCall | None = None
-    absent: IDelayedCall | None = None
-    pulse: IDelayedCall | None = None
-
-    #: What `view` has made last, and of what: of many members, most are as they were.
-    _viewed: Volunteer | None = attrs.field(init=False, default=None)
-    _viewed_of: tuple[object, ...] = attrs.field(init=False, default=())
-
-    def view(self) -> Volunteer:
-        """As the scheduler and the pages see it."""
-        now = (self.facts, self.state, self.holding, self.reason, self.heard_at)
-        if self._viewed is None or now != self._viewed_of:
-            self._viewed, self._viewed_of = self._look(), now
-        return self._viewed
-
-    def _look(self) -> Volunteer:
-        return Volunteer(
-            self.name,
-            self.facts,
-            self.state,
-            None if self.holding is None else self.holding.job,
-            None if self.holding is None else self.holding.attempt,
-            self.reason,
-            self.registered_at,
-            self.heard_at,
-        )
-
-    def ours(self, theirs: float) -> float:
-        """A moment of the volunteer's timeline by our clock."""
-        return theirs + self.offset.value
-
-    @property
-    def settled(self) -> bool:
-        """Whether it is there and its clock is known, or nobody knows when it will come."""
-        compared = self.offset.uncertainty != float("inf")
-        return not self.expected if self.link is None else compared
-
-    @property
-    def rests_until(self) -> float | None:
-        """When its rest is over, in epoch seconds; None when it has none."""
-        timer = self.resting
-        return timer.getTime() if timer is not None and timer.active() else None
-
-    def timers(self) -> tuple[IDelayedCall, ...]:
-        """Its timers that are running."""
-        timers = (self.resting, self.absent, self.pulse)
-        return tuple(timer for timer in timers if timer is not None and timer.active())
 
 
 @attrs.define(eq=False)
@@ -145,6 +54,10 @@ class Fleet:
     _sessions: dict[str, Member] = attrs.field(init=False, factory=dict)
     #: Who waits for whom.
     _unsettled: list[tuple[frozenset[str], Deferred[None]]] = attrs.field(init=False, factory=list)
+    _liveness: Liveness = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._liveness = Liveness(self._clock, self._patience, self.lost, self._look_who_is_settled)
 
     def expect(self, name: str, facts: Facts, boot: str, holding: Holding) -> None:
         """A volunteer was given a part of a job by the manager before this one: it has a while to
@@ -187,8 +100,7 @@ class Fleet:
             self._set(member, VolunteerState.CLEANING, TIDYING)
         else:
             self._set(member, VolunteerState.FREE)
-        member.offset, member.look_again = Offset(), SOON
-        self._beat(member, link, 0.0)
+        self._liveness.begin(member, link)
         log.info("{name} joined from {address}.", name=member.name, address=hello.facts.address)
         return member
 
@@ -356,25 +268,3 @@ class Fleet:
             self._changed()
         else:
             self._free.pop(member.name, None)
-
-    def _beat(self, member: Member, link: IVolunteer, pause: float) -> None:
-        member.pulse = self._clock.callLater(
-            pause, lambda: Deferred.fromCoroutine(self._ping(member, link))
-        )
-
-    async def _ping(self, member: Member, link: IVolunteer) -> None:
-        sent = self._clock.seconds()
-        try:
-            theirs = await link.ping().addTimeout(self._patience.deadline, self._clock)
-        except (SyndicateError, TimeoutError):
-            if member.link is link:
-                self.lost(link, f"{member.name} did not answer in time.")
-            return
-        if member.link is link:
-            member.heard_at = now = self._clock.seconds()
-            member.offset = member.offset.seen(sent, theirs, now)
-            self._look_who_is_settled()
-            pause = self._patience.ping
-            if member.offset.uncertainty > SHARP and member.look_again < pause:
-                pause, member.look_again = member.look_again, 4 * member.look_again
-            self._beat(member, link, pause)

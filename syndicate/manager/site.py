@@ -10,8 +10,8 @@ import attrs
 from syndicate.domain.errors import Forbidden, InvalidJob
 from syndicate.domain.job import JobSpec, Limits
 from syndicate.domain.quantities import say_size, say_span
-from syndicate.manager.fleet import Patience
 from syndicate.manager.history import Keep
+from syndicate.manager.liveness import Patience
 from syndicate.manager.uploads import Room
 
 #: The least that anything can run in; below it the sandbox itself could not be made.

@@ -23,8 +23,8 @@ from syndicate.credentials.issuing import VolunteerIssuer
 from syndicate.credentials.registry import TokenRegistry
 from syndicate.credentials.tls import identity_of, server_options
 from syndicate.domain.job import Limits, Role
-from syndicate.manager.fleet import Patience
 from syndicate.manager.history import Keep
+from syndicate.manager.liveness import Patience
 from syndicate.manager.service import Manager
 from syndicate.manager.site import Site
 from syndicate.manager.uploads import Room

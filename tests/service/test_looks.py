@@ -39,7 +39,7 @@ class Distant:
 def test_a_clock_that_cannot_be_known_well_is_not_looked_at_often(
     make_cluster: Callable[..., Cluster], trip: float, more: int
 ) -> None:
-    """A thousand that join at once answer late all of them; see `syndicate.manager.fleet`."""
+    """A thousand that join at once answer late all of them; see `syndicate.manager.liveness`."""
     cluster = make_cluster(1, lambda run: None)
     hello = cluster.hosts["v1"].service.hello()
     link: Any = Distant(cluster.clock, "v1", trip)

@@ -13,7 +13,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from syndicate.domain.errors import Fenced, WrongVersion
 from syndicate.domain.job import JobState, Outcome
-from syndicate.manager.fleet import Patience
+from syndicate.manager.liveness import Patience
 from syndicate.sandbox.memory import MemoryRun
 from syndicate.store.interface import Batch, IStore
 from syndicate.wire.interface import PROTOCOL, EndReport, Part, Welcome

@@ -26,7 +26,7 @@ from syndicate.credentials.registry import TokenRegistry
 from syndicate.domain.errors import Forbidden, InvalidSource, SyndicateError
 from syndicate.domain.job import Job, JobSpec, Limits
 from syndicate.domain.volunteer import Facts
-from syndicate.manager.fleet import Patience
+from syndicate.manager.liveness import Patience
 from syndicate.manager.service import Manager, User
 from syndicate.manager.site import Site
 from syndicate.network.interface import NetworkFacts
