@@ -12,7 +12,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.logger import Logger
 
 from syndicate.audit.interface import IAudit
-from syndicate.config import ConsoleConfig
+from syndicate.config.console import ConsoleConfig
 
 if TYPE_CHECKING:
     from syndicate.console.server import Console, MakeWords

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from syndicate.config import ManagerConfig
+from syndicate.config.manager import ManagerConfig
 from syndicate.credentials.authority import Authority, ensure_authority
 from syndicate.credentials.tokens import new_secret
 from syndicate.domain.errors import Unavailable

@@ -18,7 +18,7 @@ from syndicate.audit.files import FileAudit
 from syndicate.blobs.files import FileBlobStore
 from syndicate.blobs.logs import FileLogStore
 from syndicate.cli import packing
-from syndicate.config import Clients, ManagerConfig, load_manager
+from syndicate.config.manager import Clients, ManagerConfig, load_manager
 from syndicate.credentials.issuing import VolunteerIssuer
 from syndicate.credentials.registry import TokenRegistry
 from syndicate.credentials.tls import identity_of, server_options

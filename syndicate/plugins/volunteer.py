@@ -21,7 +21,7 @@ from syndicate.blobs.transfer import HttpsTransfer
 from syndicate.client.door import Door
 from syndicate.client.interface import IHandle
 from syndicate.client.kit import lay_out
-from syndicate.config import Registration, VolunteerConfig, load_volunteer
+from syndicate.config.volunteer import Registration, VolunteerConfig, load_volunteer
 from syndicate.credentials.enrolment import EnrolledEndpoint, Enrolment
 from syndicate.credentials.identity import VolunteerIdentity
 from syndicate.credentials.renewal import Renewal

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from syndicate.config import load_manager, load_volunteer
+from syndicate.config.manager import load_manager
+from syndicate.config.volunteer import load_volunteer
 from syndicate.domain.errors import Invalid
 
 VOLUNTEER = """

@@ -14,9 +14,10 @@ import attrs
 import click
 import pytest
 
-from syndicate import config
 from syndicate.cli import exits, jobfile
 from syndicate.cli.main import cli
+from syndicate.config.manager import Listening, ManagerConfig, Maxima, load_manager
+from syndicate.config.volunteer import Registration, VolunteerConfig, load_volunteer
 from syndicate.domain import errors, events, spec
 from syndicate.domain.job import JobState, Limits, MachineState, Outcome
 from syndicate.domain.quantities import parse_size, parse_span, say_size
@@ -45,21 +46,21 @@ def with_defaults_spelt_out(name: str, tmp_path: Path) -> Path:
 
 def test_the_managers_example_shows_every_key_and_its_default(tmp_path: Path) -> None:
     full = with_defaults_spelt_out("manager.toml", tmp_path)
-    assert config.load_manager(ETC / "manager.toml") == config.ManagerConfig()
-    assert config.load_manager(full) == config.ManagerConfig()
-    assert_shows_every_key(full, config.ManagerConfig)
+    assert load_manager(ETC / "manager.toml") == ManagerConfig()
+    assert load_manager(full) == ManagerConfig()
+    assert_shows_every_key(full, ManagerConfig)
 
 
 def test_a_volunteers_example_shows_every_key_and_its_default(tmp_path: Path) -> None:
     full = with_defaults_spelt_out("volunteer.toml", tmp_path)
-    plain, spelt_out = (config.load_volunteer(path) for path in (ETC / "volunteer.toml", full))
+    plain, spelt_out = (load_volunteer(path) for path in (ETC / "volunteer.toml", full))
     # These depend on the host, or are optional: what is shown is an example.
     volunteer = attrs.evolve(
         spelt_out.volunteer, name=plain.volunteer.name, address=plain.volunteer.address
     )
     sandbox = attrs.evolve(spelt_out.sandbox, resolv_conf=plain.sandbox.resolv_conf)
     assert attrs.evolve(spelt_out, volunteer=volunteer, sandbox=sandbox) == plain
-    assert_shows_every_key(full, config.VolunteerConfig)
+    assert_shows_every_key(full, VolunteerConfig)
 
 
 def assert_shows_every_key(path: Path, kind: type[Any]) -> None:
@@ -86,8 +87,8 @@ def test_units_start_what_the_plugins_offer() -> None:
         assert command[-2:] == ["--config", f"/etc/syndicate/{daemon}.toml"]
         assert unit["Service"]["Restart"] == "always"
         assert unit["Install"]["WantedBy"] == "multi-user.target"
-        state = getattr(config, "Listening" if daemon == "manager" else "Registration")
-        default = attrs.fields(state).state.default
+        section = Listening if daemon == "manager" else Registration
+        default = attrs.fields_dict(section)["state"].default
         assert f"/var/lib/{unit['Service']['StateDirectory']}" == str(default)
 
 
@@ -245,7 +246,7 @@ def test_the_page_on_the_sandbox_has_the_rules_of_sources() -> None:
     assert f"{rules.members:,} files".replace(",", " ") in text
     assert f"more than {rules.name} bytes" in text
     assert f"more than {rules.depth} deep" in text
-    assert f"``[maxima]``: {say_size(config.Maxima().unpacked)} unless" in text
+    assert f"``[maxima]``: {say_size(Maxima().unpacked)} unless" in text
     for device in root._DEVICES:
         assert f"``{device}``" in text
 

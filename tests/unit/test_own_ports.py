@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from syndicate.config import load_volunteer
+from syndicate.config.volunteer import load_volunteer
 from syndicate.domain.errors import Invalid
 from syndicate.network import doors
 from syndicate.network.interface import Doors

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from syndicate.cli.grammar import Verb
-from syndicate.config import ManagerConfig, load_manager
+from syndicate.config.manager import ManagerConfig, load_manager
 
 
 @click.command(

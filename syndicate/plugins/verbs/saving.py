@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from syndicate.cli.grammar import Verb
-from syndicate.config import load_manager
+from syndicate.config.manager import load_manager
 from syndicate.domain.quantities import say_size
 
 if TYPE_CHECKING:
