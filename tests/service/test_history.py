@@ -107,7 +107,7 @@ def test_a_job_of_which_a_volunteer_still_holds_something_does_not_leave(
     cluster = small(make_cluster, jobs=0, behaviour=forever)
     number = cluster.submit()
     holder = cluster.job(number).machines[0].volunteer
-    part = cluster.hosts[holder].service._obeying.part
+    part = cluster.hosts[holder].service.look().part
     assert part is not None
     removed = Deferred[None]()
     part._enclosure = instead(part._enclosure, destroy=lambda: removed)

@@ -36,7 +36,7 @@ def standing(cluster: Cluster, verb: str, name: str, *words: str, who: Any = OPS
 
 def make_dirty(cluster: Cluster, number: int, name: str = "v1") -> Callable[[], None]:
     """Let the enclosure of a job be unremovable, until what is returned is called."""
-    part = cluster.hosts[name].service._obeying.part
+    part = cluster.hosts[name].service.look().part
     assert part is not None
     enclosure = part._enclosure
     part._enclosure = instead(

@@ -403,7 +403,7 @@ def test_a_full_store_refuses_submissions_and_recovers_by_itself(make_cluster: M
     assert event is not None
     cluster.manager._conductor.happen(running, event)
     cluster.wait(3)
-    assert cluster.hosts["v1"].service._obeying.part is not None, "no order before it is stored"
+    assert cluster.hosts["v1"].service.look().part is not None, "no order before it is stored"
     full = False
     cluster.wait(3)
     assert cluster.job(running).outcome is Outcome.CANCELLED

@@ -162,7 +162,7 @@ class Host:
         self.dials = False
         self.sandbox.crash()
         self.service._post.close()
-        part = self.service._obeying.part
+        part = self.service.look().part
         if part is not None and part._told is not None:
             part._told.cancel()
         if part is not None and part._spool is not None:
@@ -296,7 +296,7 @@ class Cluster:
     def part(self, number: int, machine: str) -> Any:
         """A machine as its volunteer has it in hand."""
         volunteer = self.job(number).machine(machine).volunteer
-        part = self.hosts[volunteer].service._obeying.part
+        part = self.hosts[volunteer].service.look().part
         assert part is not None
         return part
 
