@@ -58,6 +58,8 @@ class Hurt:
     _done: dict[int, Once[FaultDone]] = attrs.field(init=False, factory=dict)
     #: By what they undo: the lease of a kill, of a pause, and the links of later.
     _leases: dict[str, list[IDelayedCall]] = attrs.field(init=False, factory=dict)
+    #: The revival by the lease of the last kill, until the manager has asked for one.
+    _by_itself: FaultDone | None = attrs.field(init=False, default=None)
 
     def inflict(self, order: FaultOrder) -> Deferred[FaultDone]:
         """Do it, unless it was done; fires when it is in force and verified."""
@@ -81,7 +83,7 @@ class Hurt:
                     done = await self._kill()
                     self._lease("kill", order.lease, self._revive_kept)
                 case "revive":
-                    done = await self._revive(with_disk=order.with_disk)
+                    done = await self._revive_once(with_disk=order.with_disk)
                 case "pause":
                     done = await self._pause()
                     self._lease("pause", order.lease, self._resume)
@@ -98,6 +100,7 @@ class Hurt:
 
     async def _kill(self) -> FaultDone:
         run = self._body.run
+        self._by_itself = None
         self._drop_leases("kill")
         self._drop_leases("pause")
         if run is None:
@@ -109,9 +112,19 @@ class Hurt:
             raise SandboxFailed(f"Processes live on after the kill: {left[:10]}.")
         return FaultDone(applied, self._timeline(), "the kernel lists no process of it")
 
+    async def _revive_once(self, *, with_disk: bool) -> FaultDone:
+        """What the manager has asked for. The lease of the kill may have been over before that; and
+        the target may even have ended since.
+        """
+        if with_disk and self._by_itself is not None:
+            done, self._by_itself = self._by_itself, None
+            return done
+        return await self._revive(with_disk=with_disk)
+
     async def _revive(self, *, with_disk: bool) -> FaultDone:
         if self._body.runs:
             raise AlreadyRunning("The machine runs; kill it before you revive it.")
+        self._by_itself = None
         self._drop_leases("kill")
         note = "disk kept"
         if not with_disk:
@@ -128,8 +141,9 @@ class Hurt:
             raise SandboxFailed("The target was started, but the kernel lists no process of it.")
         return FaultDone(applied, self._timeline(), f"{note}; {count} processes run")
 
-    async def _revive_kept(self) -> FaultDone | None:
-        return None if self._body.runs else await self._revive(with_disk=True)
+    async def _revive_kept(self) -> None:
+        if not self._body.runs:
+            self._by_itself = await self._revive(with_disk=True)
 
     async def _pause(self) -> FaultDone:
         run = self._body.run

@@ -409,3 +409,40 @@ def test_a_request_that_comes_again_before_its_turn_is_the_same_fault(cluster: C
     assert [answer["id"] for answer in answers] == ["f1", "f2", "f2"]
     assert states(cluster, number) == {"f1 kill": "healed", "f2 revive": "verified"}
     cluster.cancel(number)
+
+
+def test_a_target_that_was_revived_by_a_lease_and_has_ended_is_not_started_once_more(
+    make_cluster: Make,
+) -> None:
+    slaves: list[MemoryRun] = []
+
+    def behave(run: MemoryRun) -> None:
+        if run.argv[-1] == "slave":
+            slaves.append(run)
+            if len(slaves) > 1:
+                run.exit(0)
+
+    cluster = make_cluster(3, behave)
+    number = cluster.submit_with_clients(2)
+    do(cluster, number, "kill", machine="slave[0]", for_="1ms")
+    cluster.wait(2)
+    assert len(slaves) == 2
+    assert states(cluster, number) == {"f1 kill": "healed", "f2 revive": "verified"}
+    assert cluster.job(number).machine("slave[0]").state is MachineState.EXITED
+    cluster.cancel(number)
+
+
+@pytest.mark.parametrize("kind", ["kill", "pause"])
+@pytest.mark.parametrize("span", ["1ms", "50ms", "1s", "5s"])
+def test_what_ends_by_itself_leaves_nothing_that_is_said_to_have_failed(
+    cluster: Cluster, kind: str, span: str
+) -> None:
+    number = cluster.submit_with_clients(3)
+    do(cluster, number, kind, machine="slave[0]", for_=span)
+    cluster.wait(7)
+    told = states(cluster, number)
+    assert told[f"f1 {kind}"] == "healed"
+    assert "failed" not in told.values(), told
+    assert cluster.job(number).machine("slave[0]").state is MachineState.RUNNING
+    assert cluster.part(number, "slave[0]").runs
+    cluster.cancel(number)

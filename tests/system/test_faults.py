@@ -83,6 +83,25 @@ def test_a_kill_leaves_no_process_and_a_revival_keeps_or_empties_the_disk(
     assert lab.job(number)["state"] == "running"
 
 
+def test_a_kill_for_a_moment_is_healed_and_nothing_of_it_is_said_to_have_failed(
+    lab: Running, talking: tuple[int, dict[str, str]]
+) -> None:
+    """Whoever revives first, the volunteer whose lease is over or the manager who looks at it."""
+    number, where = talking
+    for span in ("1ms", "5ms", "20ms", "1ms", "5ms", "20ms"):
+        fault(lab, "kill", str(number), "slave[0]", "--for", span)
+        eventually(lambda: _reachable(where["slave[0]"]))
+
+    def told() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = lab.get(f"/v1/jobs/{number}/faults")["faults"]
+        return found
+
+    eventually(lambda: all(f["state"] == "healed" for f in told() if f["kind"] == "kill"))
+    assert {f["state"] for f in told()} <= {"healed", "verified"}, told()
+    assert len([f for f in told() if f["kind"] == "kill"]) == 6
+    assert lab.job(number)["attempt"] == 1
+
+
 def test_a_disconnected_machine_hears_nobody_and_nobody_hears_it_until_it_is_reconnected(
     lab: Running, talking: tuple[int, dict[str, str]]
 ) -> None:
