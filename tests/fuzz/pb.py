@@ -21,7 +21,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import attrs
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
@@ -34,17 +33,15 @@ from syndicate.client.calls import Calls
 from syndicate.client.gate import Gate
 from syndicate.client.pb_door import BrokerFactory
 from syndicate.credentials.interface import Identity
-from syndicate.plain import to_plain
-from syndicate.wire.interface import Ask, EndReport
 from syndicate.wire.pb.client import ManagerFactory, Orders
 from syndicate.wire.pb.server import DoorFactory
 from syndicate.wire.pb.values import pack
-from tests.fuzz import grammar
+from tests.fuzz import calls, grammar
 from tests.fuzz.options import begin
 from tests.support.banana import GREETING, call, encoded
 from tests.support.cluster import Cluster
 from tests.support.handles import ScriptedHandle
-from tests.support.peers import ORDER, PART, NotingWorker
+from tests.support.peers import NotingWorker
 
 CORPUS = Path(__file__).parent / "corpus" / "pb.jsonl"
 
@@ -126,11 +123,7 @@ class ManagerDoor(Target):
             self.cluster.clock, admit, self.cluster.manager, self.cluster.manager.trust.refused
         )
         self._factory.doStart()
-        worker = NotingWorker("v9")
-        self.likes = {
-            b"join": [to_plain(worker.hello()), grammar.OBJECT],
-            b"ping": [],
-        }
+        self.likes = calls.stranger("v9")
 
     def open(self) -> Wire:
         self.cluster.clock.advance(1)  # joins and failures are limited by time
@@ -158,13 +151,7 @@ class JoinedDoor(ManagerDoor):
 
     def __init__(self) -> None:
         super().__init__()
-        part = attrs.evolve(PART, job=self.job, attempt=1, machine="master")
-        self.likes = {
-            b"ended": [to_plain(EndReport(part, exit_code=0))],
-            b"clean": [""],
-            b"ask": [to_plain(Ask(part, "kill", {"machine": "slave[0]"}))],
-            b"ping": [],
-        }
+        self.likes = calls.volunteer(self.job)
 
     def open(self) -> Wire:
         self.cluster.clock.advance(2)
@@ -180,14 +167,7 @@ class ClientDoor(Target):
     """A client's door."""
 
     name = "client"
-    likes = {  # noqa: RUF012
-        b"kill": [{"machine": "slave[0]"}, None],
-        b"finish": [{"passed": True}, None],
-        b"samples": [None, None],
-        b"events": [None, None],
-        b"mark": [{"name": "x"}, None],
-        b"job": [None],
-    }
+    likes = calls.CLIENT
 
     def __init__(self) -> None:
         self._clock = Clock()
@@ -220,12 +200,7 @@ class VolunteersEnd(Target):
 
     def __init__(self) -> None:
         self._worker = NotingWorker()
-        self.likes = {
-            b"prepare": [to_plain(ORDER)],
-            b"start": [to_plain(PART)],
-            b"release": [to_plain(PART)],
-            b"ping": [],
-        }
+        self.likes = calls.MANAGER
 
     def open(self) -> Wire:
         broker: Any = ManagerFactory().buildProtocol(None)
