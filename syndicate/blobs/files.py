@@ -229,7 +229,8 @@ class FileBlobStore:
                 ]
                 await self._in_thread(self._empty)
         finally:
-            self._used.remove(used)
+            # Itself: those of sweeps at the same time may be equal to it.
+            self._used = [each for each in self._used if each is not used]
         return deleted
 
     def _look(self) -> Sequence[sweeping.Found]:

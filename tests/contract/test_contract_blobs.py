@@ -415,6 +415,20 @@ async def test_many_files_do_not_keep_the_reactor_from_anything(tmp_path: Path, 
 
 @pytest.mark.deadline(60)
 @ensure
+async def test_a_sweep_spares_what_is_used_though_another_one_ended_meanwhile(
+    tmp_path: Path,
+) -> None:
+    store = in_files(tmp_path).store
+    lay_out_many(store, tmp_path)
+    long = sweep(store, 0)
+    assert await sweep(store, MANY) == []
+    used = store.list()[-1]
+    store.path(used)
+    await long
+    assert store.list() == [used]
+
+
+@ensure
 async def test_closing_ends_a_sweep_half_way_and_the_next_one_goes_on(tmp_path: Path) -> None:
     store = in_files(tmp_path).store
     lay_out_many(store, tmp_path)
