@@ -135,8 +135,14 @@ class BoundedBroker(pb.Broker):
 
     def callExpressionReceived(self, obj: object) -> None:
         """See `twisted.spread.banana.Banana`; nothing is looked at after the end."""
-        if not (self._parted or self.disconnected):
-            super().callExpressionReceived(obj)
+        if self._parted or self.disconnected:
+            return
+        if not self.currentDialect:
+            # Banana itself has a line in its log for each of them, and goes on reading.
+            offered = obj if self.isClient else [obj]
+            if not (isinstance(offered, list) and set(_words(offered)) & set(self.knownDialects)):
+                raise Violation("no dialect that is spoken here")
+        super().callExpressionReceived(obj)
 
     def expressionReceived(self, sexp: Any) -> None:
         """Do what a message says. The words for caches, which are not used, are unknown here."""
@@ -314,6 +320,10 @@ class BoundedBroker(pb.Broker):
 
     def stopProducing(self) -> None:
         """The connection is lost."""
+
+
+def _words(values: list[Any]) -> list[bytes]:
+    return [value for value in values if isinstance(value, bytes)]
 
 
 #: The messages that are known, with what they are made of.

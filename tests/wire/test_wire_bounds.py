@@ -15,6 +15,7 @@ from twisted.logger import capturedLogs
 
 from syndicate.domain.errors import SyndicateError
 from syndicate.spread.broker import MOST_MISTAKES
+from syndicate.wire.pb.client import ManagerFactory
 from syndicate.wire.pb.server import DoorFactory
 from syndicate.wire.pb.values import MESSAGE_CAP, pack
 from tests.fuzz.pb import JOINED, Wire
@@ -33,6 +34,8 @@ class Peer:
     refused: list[tuple[str, SyndicateError]] = attrs.field(factory=list)
     wire: Wire = attrs.field(init=False)
 
+    greeting: bytes = GREETING
+
     def __attrs_post_init__(self) -> None:
         factory = DoorFactory(
             self.clock,
@@ -42,7 +45,7 @@ class Peer:
         )
         factory.doStart()
         self.wire = Wire(factory.buildProtocol(None), "10.0.0.9")
-        self.wire.say(GREETING)
+        self.wire.say(self.greeting)
         self.wire.clear()
 
     def join(self) -> None:
@@ -110,6 +113,27 @@ def test_who_breaks_the_protocol_is_cut_off_with_a_line_that_says_why(
     # Of who has not joined it is counted by address, and told by whoever counts.
     assert bool(peer.refused) is not first
     assert SECRET.decode() not in str(captured)
+
+
+@pytest.mark.parametrize("word", [b"x", b"", 7, 1.5, [b"pb"], []])
+def test_one_who_speaks_no_dialect_is_cut_off_at_the_first_word(word: object) -> None:
+    with capturedLogs() as captured:
+        peer = Peer(greeting=encoded(word) * 1000)
+    assert peer.wire.lost
+    assert [str(error) for _, error in peer.refused] == [
+        "It does not speak as a volunteer does: no dialect that is spoken here."
+    ]
+    assert "log_legacy" not in {event["log_namespace"] for event in captured}
+
+
+def test_a_volunteer_hangs_up_on_a_manager_that_offers_no_dialect() -> None:
+    for offered in (encoded([b"x", 7]), encoded([]), encoded(7), encoded(b"pb")):
+        broker: Any = ManagerFactory().buildProtocol(None)
+        wire = Wire(broker, "10.0.0.1")
+        with capturedLogs() as captured:
+            wire.say(offered)
+        assert wire.lost
+        assert [event["why"] for event in captured] == ["no dialect that is spoken here"]
 
 
 def test_one_who_has_joined_may_have_more_calls_under_way_than_one_who_has_not(
