@@ -33,6 +33,7 @@ from syndicate.api.access import Access
 from syndicate.api.app import Api
 from syndicate.api.site import make_site
 from syndicate.sandbox.memory import MemoryRun
+from tests.fuzz import campaign
 from tests.fuzz.options import begin
 from tests.fuzz.pb import watched
 from tests.fuzz.requests import NAMES, ROLES, Asked, requests
@@ -71,8 +72,8 @@ class World:
         self._site.doStart()
         self.count = 0
 
-    def ask(self, data: bytes) -> tuple[bytes, list[dict[str, Any]]]:
-        """What is answered to these bytes, and what is logged."""
+    def ask(self, *data: bytes) -> tuple[bytes, list[dict[str, Any]]]:
+        """What is answered to these bytes, which come one after the other, and what is logged."""
         self.count += 1
         self.cluster.clock.advance(7)  # failed logins are limited by time
         address = IPv4Address("TCP", "10.0.0.9", 1)
@@ -80,7 +81,8 @@ class World:
             channel = self._site.buildProtocol(address)
             transport = StringTransport(peerAddress=address)
             channel.makeConnection(transport)
-            channel.dataReceived(data)
+            for each in data:
+                channel.dataReceived(each)
             self.cluster.settle(10)
             producer = transport.producer
             for _ in range(20):
@@ -154,6 +156,10 @@ class _Said:
 def main() -> int:
     """Fuzz until the time is over; the exit code tells whether anything was found."""
     options = begin(__doc__)
+    if options.daemon:
+        from tests.fuzz import api_daemon
+
+        return campaign.main(options, api_daemon.batch, api_daemon.connect, "api_port")
     until = time.monotonic() + 60 * options.minutes
     outcomes: Counter[str] = Counter()
     seen: dict[str, Asked] = {}

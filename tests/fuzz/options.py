@@ -16,6 +16,11 @@ def begin(what: str | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="add to the corpus what is new")
+    parser.add_argument(
+        "--daemon",
+        action="store_true",
+        help="fuzz a manager that runs by itself, through its ports and over TLS",
+    )
     options = parser.parse_args()
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
     return options

@@ -5,6 +5,9 @@ after joining, to a client's door, and from a manager to a volunteer. Each is a 
 nonsense of some kind (`tests.fuzz.grammar`). A finding is: an exception that escapes, a failure or
 an incident in the log, a traceback in an answer, a timer left behind, or a manager that does not
 answer others any more.
+
+With ``--daemon`` the volunteers' port of a manager that runs by itself is fuzzed instead, see
+`tests.fuzz.campaign`.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from syndicate.credentials.interface import Identity
 from syndicate.wire.pb.client import ManagerFactory, Orders
 from syndicate.wire.pb.server import DoorFactory
 from syndicate.wire.pb.values import pack
-from tests.fuzz import calls, grammar
+from tests.fuzz import calls, campaign, grammar, pb_daemon
 from tests.fuzz.options import begin
 from tests.support.banana import GREETING, call, encoded
 from tests.support.cluster import Cluster
@@ -288,6 +291,8 @@ def load() -> list[tuple[str, bytes]]:
 def main() -> int:
     """Fuzz until the time is over; the exit code tells whether anything was found."""
     options = begin(__doc__)
+    if options.daemon:
+        return campaign.main(options, pb_daemon.batch, pb_daemon.connect, "wire_port")
     until = time.monotonic() + 60 * options.minutes
     counts: Counter[str] = Counter()
     seen: set[frozenset[str]] = set()

@@ -85,7 +85,7 @@ GOOD: dict[str, list[dict[str, Any]]] = {
                 "outputs": ["*.txt"],
                 "env": {"A": "b"},
                 "resources": {"cores": 1},
-                "clients": {"count": 1},
+                "clients": 0,
             },
         }
     ],
