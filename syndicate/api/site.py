@@ -17,6 +17,7 @@ from syndicate.blobs.serve import Gathered, begin_upload
 from syndicate.blobs.streaming import Sink, StreamingRequest, StreamingSite
 from syndicate.domain.errors import (
     Forbidden,
+    Invalid,
     NotFound,
     StorageReadOnly,
     SyndicateError,
@@ -32,8 +33,11 @@ def make_site(reactor: Any, api: Api, access: Access, blobs: IBlobStore) -> Stre
     """
 
     def begin(request: StreamingRequest, length: int | None) -> Sink | Deferred[Sink] | None:
-        if not _is_text(request.path):
+        # Klein logs a failure of its own for either.
+        if not _is_text(unquote_to_bytes(request.path)):
             raise NotFound("No such address: it is no text in UTF-8.")
+        if not _is_text(request.getRequestHostname()):
+            raise Invalid("The header Host is no text in UTF-8.")
         found = _BLOB.fullmatch(request.path)
         if request.method != b"PUT" or found is None:
             return Gathered(BODY_CAP) if length != 0 else None
@@ -57,10 +61,9 @@ def make_site(reactor: Any, api: Api, access: Access, blobs: IBlobStore) -> Stre
     return site
 
 
-def _is_text(path: bytes) -> bool:
-    """Whether a path can be looked up; Klein logs a failure of its own when not."""
+def _is_text(data: bytes) -> bool:
     try:
-        unquote_to_bytes(path).decode("utf-8")
+        data.decode("utf-8")
     except UnicodeDecodeError:
         return False
     return True

@@ -20,8 +20,9 @@ from syndicate.domain.errors import SyndicateError
 
 log = Logger()
 
-#: Bytes of a refused body that are read and thrown away, so that its sender, who may not look
-#: for an answer before all is sent, comes to see it; then the connection is broken.
+#: Bytes of a refused body, and of all that comes behind what is no request, that are read and
+#: thrown away, so that their sender, who may not look for an answer before all is sent, comes to
+#: see it; then the connection is broken.
 PATIENCE = 64 << 20
 
 
@@ -54,6 +55,15 @@ class StreamingChannel(HTTPChannel):
     refused = False
     _discarded = 0
 
+    def dataReceived(self, data: bytes) -> None:
+        # TLS goes on reading after our end until the peer's, and what is read then would be
+        # taken for the rest of a request that was none.
+        transport: Any = self.transport
+        if transport.disconnecting:
+            self._discard(data)
+        else:
+            super().dataReceived(data)
+
     def lineReceived(self, line: bytes) -> None:
         before = len(self.requests)
         super().lineReceived(line)
@@ -61,9 +71,12 @@ class StreamingChannel(HTTPChannel):
             self.requests[-1].request_line = line
 
     def rawDataReceived(self, data: bytes) -> None:
-        if not self.refused:
+        if self.refused:
+            self._discard(data)
+        else:
             super().rawDataReceived(data)
-            return
+
+    def _discard(self, data: bytes) -> None:
         self._discarded += len(data)
         if self._discarded > PATIENCE:
             self.forceAbortClient()

@@ -35,6 +35,7 @@ REQUESTS = [
         ("a bearer that is no text", b"GET /v1/jobs", b"Authorization: Bearer \xff"),
         ("a path that is no text", b"GET /v1/jobs/%ff", b"X: y"),
         ("a range that is no text", b"GET /v1/blobs/" + b"0" * 64, b"Range: \xff"),
+        ("a host that is no text", b"GET /v1/version", b"Host: \xbf"),
     )
 ]
 
@@ -127,6 +128,28 @@ def world() -> Iterator[api.World]:
 def test_a_request_that_was_found_once_is_refused(world: api.World, what: str, data: bytes) -> None:
     answer, heard = world.ask(data)
     assert answer.split()[1] in (b"400", b"401", b"404")
+    assert not [event for event in heard if event.get("log_failure") or event.get("isError")]
+
+
+HEAD = b"GET /v1/version HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (b"GET /v1/version\r\n", b"Host: x\r\n", b"\r\n"),
+        (HEAD + b"Content-Length: x\r\nA: b\r\n", b"\r\n", b"more"),
+        (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\nA: b\r\n", b"\r\n", HEAD),
+        (HEAD + b"No colon\r\nA: b\r\n", b"\r\n", HEAD + b"\r\n"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"g\r\n", b"0\r\n\r\n" + HEAD + b"\r\n"),
+    ],
+)
+def test_nothing_is_read_behind_what_is_no_request(
+    world: api.World, data: tuple[bytes, ...]
+) -> None:
+    """As TLS goes on to read until the peer has closed its end, too."""
+    answer, heard = world.ask(*data)
+    assert answer == b"HTTP/1.1 400 Bad Request\r\n\r\n"
     assert not [event for event in heard if event.get("log_failure") or event.get("isError")]
 
 
