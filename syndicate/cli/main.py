@@ -5,7 +5,6 @@ A command must be over in a moment, so everything is imported when it is needed.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -14,10 +13,9 @@ from typing import NoReturn
 import click
 
 from syndicate import __version__
-from syndicate.cli import exits
+from syndicate.cli.ending import run_to_end
 from syndicate.cli.grammar import Verbs
 from syndicate.cli.session import Session
-from syndicate.domain.errors import SyndicateError
 
 _VERBS = {
     "submit": "submitting:submit",
@@ -84,39 +82,10 @@ def cli(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Do what the arguments say, and return the exit code."""
-    try:
-        # Not `cli.main`, which takes a broken pipe for an end with code 1.
-        words = sys.argv[1:] if arguments is None else list(arguments)
-        if "_SYNDICATE_COMPLETE" in os.environ:
-            cli.main(words, prog_name="syndicate")
-        with cli.make_context("syndicate", words) as context:
-            code = cli.invoke(context)
-        sys.stdout.flush()
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return exits.USAGE
-    except click.ClickException as error:
-        error.show()
-        return exits.USAGE
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
-        return exits.INTERRUPTED
-    except BrokenPipeError:
-        # Python would complain when it flushes at its end.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.BROKEN_PIPE
-    except OSError as error:
-        click.echo(f"syndicate: the output cannot be written: {error.strerror}.", err=True)
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.FAILED
-    except SyndicateError as error:
-        click.echo(f"syndicate: {error}", err=True)
-        return exits.of_error(error)
-    return code if isinstance(code, int) else exits.PASSED
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if "_SYNDICATE_COMPLETE" in os.environ:
+        cli.main(words, prog_name="syndicate")
+    return run_to_end("syndicate", cli, words)
 
 
 def open_streams() -> None:

@@ -22,7 +22,7 @@ from syndicate.manager.desk import FaultDesk
 from syndicate.manager.journal import Journal
 from syndicate.manager.ledger import Ledger
 from syndicate.plain import from_plain, to_plain
-from syndicate.store.interface import Archive, Delete, IStore, Operation, Put
+from syndicate.store.interface import Archive, Delete, IStore, Operation, Page, Put
 
 log = Logger()
 
@@ -72,7 +72,7 @@ class History:
     async def open(self) -> None:
         """Find out what is in the archive, and begin to look after the old."""
         self.archived = await self._store.archive_size("job")
-        for key, _ in await self._store.archive("job", limit=1):
+        for key, _ in await self._store.archive("job", Page(limit=1)):
             self._book.pass_over(int(key, 16))
         self._look()
         self._expire()
@@ -196,12 +196,8 @@ class History:
         while self.archived and len(found) < limit:
             # In portions, so that others have their turn in between.
             portion = min(PORTION, limit - len(found))
-            stored = await self._store.archive(
-                "job",
-                below=None if below is None else f"{below:016x}",
-                limit=portion,
-                label=user,
-            )
+            page = Page(below=_key(below), limit=portion, label=user)
+            stored = await self._store.archive("job", page)
             found += [_read(value)[0] for _, value in stored]
             if len(stored) < portion:
                 break
@@ -214,13 +210,8 @@ class History:
         :param after: only higher numbers.
         :param below: only lower numbers.
         """
-        stored = await self._store.archive(
-            "job",
-            after=f"{after:016x}",
-            below=None if below is None else f"{below:016x}",
-            limit=PORTION,
-            newest=False,
-        )
+        page = Page(f"{after:016x}", _key(below), PORTION, newest=False)
+        stored = await self._store.archive("job", page)
         return [_read(value)[0] for _, value in stored]
 
     async def submitted(self, user: str, token: str, spec: JobSpec) -> Job | None:
@@ -237,6 +228,10 @@ class History:
         made = from_plain(stored, Submission)
         made.check(token, spec)
         return await self.job(made.job)
+
+
+def _key(number: int | None) -> str | None:
+    return None if number is None else f"{number:016x}"
 
 
 def _read(stored: Any) -> tuple[Job, list[Fault]]:

@@ -12,9 +12,8 @@ from typing import NoReturn
 import click
 
 from syndicate import __version__
-from syndicate.cli import exits
+from syndicate.cli.ending import run_to_end
 from syndicate.cli.grammar import Verbs
-from syndicate.domain.errors import SyndicateError
 
 _VERBS = {
     "init": "founding:init",
@@ -41,25 +40,12 @@ def cli() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Do what the arguments say, and return the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        with cli.make_context("syndicate-manager", words) as context:
-            cli.invoke(context)
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
-    except click.ClickException as error:
-        error.show()
-        return exits.USAGE
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
-        return exits.INTERRUPTED
-    except SyndicateError as error:
-        click.echo(f"syndicate-manager: {error}", err=True)
-        return exits.of_error(error)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"syndicate-manager: {where}{error.strerror or error}.", err=True)
-        return exits.FAILED
-    return exits.PASSED
+    return run_to_end("syndicate-manager", cli, words, _of_file)
+
+
+def _of_file(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
 
 
 def main() -> NoReturn:

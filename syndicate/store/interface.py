@@ -88,6 +88,21 @@ class Batch:
 
 
 @attrs.frozen
+class Page:
+    """Which records of a kind that were set aside are asked for."""
+
+    #: Only greater keys, and only lesser ones.
+    after: str = ""
+    below: str | None = None
+    #: So many at the most.
+    limit: int = 100
+    #: Only those with this one.
+    label: str | None = None
+    #: Whether to begin with the greatest key and go down.
+    newest: bool = True
+
+
+@attrs.frozen
 class Snapshot:
     """All records, consistent at one position (the number of the last batch, 0 for none)."""
 
@@ -122,21 +137,8 @@ class IStore(Interface):
     def archived(kind: str, key: str) -> Deferred[Plain]:
         """A record that was set aside; None if there is none."""
 
-    def archive(
-        kind: str,
-        after: str = "",
-        below: str | None = None,
-        limit: int = 100,
-        label: str | None = None,
-        newest: bool = True,
-    ) -> Deferred[list[tuple[str, Plain]]]:
-        """Keys and values of records that were set aside, in the order of their keys.
-
-        :param after: only greater keys.
-        :param below: only lesser keys.
-        :param label: only those with this one.
-        :param newest: begin with the greatest key, and go down.
-        """
+    def archive(kind: str, page: Page) -> Deferred[list[tuple[str, Plain]]]:
+        """Keys and values of records that were set aside, in the order of their keys."""
 
     def archive_size(kind: str) -> Deferred[int]:
         """How many records of a kind are set aside."""

@@ -23,6 +23,7 @@ from syndicate.store.interface import (
     ILeadership,
     IStore,
     ITerm,
+    Page,
     Plain,
     Put,
     Snapshot,
@@ -144,31 +145,21 @@ class MemoryStore:
         found = self._archive.get((kind, key))
         return None if found is None else decode(found.value)
 
-    def archive(
-        self,
-        kind: str,
-        after: str = "",
-        below: str | None = None,
-        limit: int = 100,
-        label: str | None = None,
-        newest: bool = True,
-    ) -> Deferred[list[tuple[str, Plain]]]:
-        def look() -> list[tuple[str, Plain]]:
-            self.check()
-            keys = sorted(
-                key
-                for (of, key), aside in self._archive.items()
-                if of == kind
-                and key > after
-                and (below is None or key < below)
-                and (label is None or aside.label == label)
-            )
-            chosen = keys[::-1] if newest else keys
-            return [
-                (key, decode(self._archive[kind, key].value)) for key in chosen[: max(0, limit)]
-            ]
+    def archive(self, kind: str, page: Page) -> Deferred[list[tuple[str, Plain]]]:
+        return execute(self._page, kind, page)
 
-        return execute(look)
+    def _page(self, kind: str, page: Page) -> list[tuple[str, Plain]]:
+        self.check()
+        keys = sorted(
+            key
+            for (of, key), aside in self._archive.items()
+            if of == kind
+            and key > page.after
+            and (page.below is None or key < page.below)
+            and page.label in (None, aside.label)
+        )
+        chosen = (keys[::-1] if page.newest else keys)[: max(0, page.limit)]
+        return [(key, decode(self._archive[kind, key].value)) for key in chosen]
 
     def archive_size(self, kind: str) -> Deferred[int]:
         return execute(self._archive_size, kind)

@@ -19,6 +19,7 @@ from syndicate.store.interface import (
     ILeadership,
     IStore,
     ITerm,
+    Page,
     Plain,
     Snapshot,
     StoreHealth,
@@ -78,16 +79,8 @@ class SqliteStore:
     def archived(self, kind: str, key: str) -> Deferred[Plain]:
         return self.ask(lambda tables: tables.archived(kind, key))
 
-    def archive(
-        self,
-        kind: str,
-        after: str = "",
-        below: str | None = None,
-        limit: int = 100,
-        label: str | None = None,
-        newest: bool = True,
-    ) -> Deferred[list[tuple[str, Plain]]]:
-        return self.ask(lambda tables: tables.archive(kind, after, below, limit, label, newest))
+    def archive(self, kind: str, page: Page) -> Deferred[list[tuple[str, Plain]]]:
+        return self.ask(lambda tables: tables.archive(kind, page))
 
     def archive_size(self, kind: str) -> Deferred[int]:
         return self.ask(lambda tables: tables.archive_size(kind))

@@ -12,7 +12,7 @@ import attrs
 
 from syndicate.domain.errors import Corrupt, Fenced, StorageFull, SyndicateError, Unavailable
 from syndicate.store.encoding import REMEMBERED, Encoded, decode, exists, fenced
-from syndicate.store.interface import Append, Archive, Create, Delete, Plain, Put, Snapshot
+from syndicate.store.interface import Append, Archive, Create, Delete, Page, Plain, Put, Snapshot
 from syndicate.store.refusals import failure
 from syndicate.store.schema import DATABASE, MIGRATIONS, connect, damaged, mark_made
 from syndicate.store.state_directory import DirectoryLock, make_durable_directory
@@ -225,19 +225,17 @@ class Tables:
         rows = self._read("SELECT value FROM archive WHERE kind = ? AND key = ?", (kind, key))
         return self._decoded(rows[0][0]) if rows else None
 
-    def archive(
-        self, kind: str, after: str, below: str | None, limit: int, label: str | None, newest: bool
-    ) -> list[tuple[str, Plain]]:
+    def archive(self, kind: str, page: Page) -> list[tuple[str, Plain]]:
         """See `IStore.archive`."""
-        where, values = "kind = ? AND key > ?", [kind, after]
-        for condition, value in (("key < ?", below), ("label = ?", label)):
+        where, values = "kind = ? AND key > ?", [kind, page.after]
+        for condition, value in (("key < ?", page.below), ("label = ?", page.label)):
             if value is not None:
                 where += f" AND {condition}"
                 values.append(value)
         rows = self._read(
             f"SELECT key, value FROM archive WHERE {where} "
-            f"ORDER BY key {'DESC' if newest else 'ASC'} LIMIT ?",
-            (*values, max(0, limit)),
+            f"ORDER BY key {'DESC' if page.newest else 'ASC'} LIMIT ?",
+            (*values, max(0, page.limit)),
         )
         return [(key, self._decoded(value)) for key, value in rows]
 

@@ -25,6 +25,7 @@ from syndicate.store.interface import (
     IStore,
     ITerm,
     Operation,
+    Page,
     Put,
 )
 from syndicate.store.memory import MemoryLeadership, MemoryStore
@@ -335,9 +336,9 @@ async def test_the_archive_is_read_in_pages_by_key_and_label(subject: Subject) -
     archive = subject.store.archive
 
     async def numbers(**how: Any) -> list[int]:
-        return [value for _, value in await archive("job", **how)]
+        return [value for _, value in await archive("job", Page(**how))]
 
-    assert await archive("job", limit=2) == [("5", 5), ("4", 4)]
+    assert await archive("job", Page(limit=2)) == [("5", 5), ("4", 4)]
     assert await numbers(below="4", limit=2) == [3, 2]
     assert await numbers(below="2") == [1]
     assert await numbers(label="odd") == [5, 3, 1]
@@ -441,7 +442,7 @@ async def test_nothing_is_taken_unless_open(subject: Subject) -> None:
             lambda: store.events(1, 0, 1),
             lambda: store.trim((1,)),
             lambda: store.archived("job", "1"),
-            lambda: store.archive("job"),
+            lambda: store.archive("job", Page()),
             lambda: store.archive_size("job"),
             lambda: store.expire(1.0),
             lambda: subject.leadership.campaign("me"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -9,12 +11,50 @@ import click
 from syndicate.cli.asking import agreed, yes_option
 from syndicate.cli.grammar import Verb, Verbs
 from syndicate.cli.listings import CERTIFICATES, TOKENS
-from syndicate.cli.output import chosen, moment, output_option, show, write_json
+from syndicate.cli.output import Listing, chosen, moment, output_option, show, write_json
 from syndicate.cli.session import Session, pass_session
 from syndicate.cli.types import SPAN
 
 _HERE = "syndicate.cli.verbs.trusting"
 _ROLES = ("user", "staff", "operator", "volunteer")
+
+
+def _list_of(noun: str, listing: Listing, text: str) -> click.Command:
+    """The verb that shows all of a kind."""
+
+    def show_all(session: Session, output: str | None) -> None:
+        found = session.connection.get(f"/v1/{noun}s")[f"{noun}s"]
+        show(session, listing, found, chosen(session, output))
+
+    show_all.__doc__ = text
+    examples = (f"syndicate {noun} list", f"syndicate {noun} list -o csv")
+    return click.command("list", cls=Verb, examples=examples)(output_option(pass_session(show_all)))
+
+
+def _revocation(
+    noun: str, metavar: str, question: str, say: Callable[[Mapping[str, Any]], str], text: str
+) -> click.Command:
+    """The verb that ends some of a kind.
+
+    :param question: what is asked before, with a place for a name.
+    :param say: what is said after, of what was ended.
+    """
+
+    def revoke(session: Session, names: tuple[str, ...], yes: bool) -> None:
+        for name in names:
+            if not agreed(question.format(name), yes):
+                continue
+            place = f"/v1/{noun}s/{quote(name, safe='')}/revoke"
+            session.say(say(session.connection.post(place, {})[noun]))
+
+    revoke.__doc__ = text
+    command = click.argument("names", nargs=-1, required=True, metavar=metavar)(
+        yes_option(pass_session(revoke))
+    )
+    sample = {"token": "4f21ab90cc3e", "certificate": "v7"}[noun]
+    return click.command("revoke", cls=Verb, examples=(f"syndicate {noun} revoke {sample}",))(
+        command
+    )
 
 
 @click.group(
@@ -71,26 +111,20 @@ def new_token(
         session.say(f"A token of the role {role} for {whose}, good {until}. Keep it secret.")
 
 
-@click.command("list", cls=Verb, examples=("syndicate token list", "syndicate token list -o csv"))
-@output_option
-@pass_session
-def list_tokens(session: Session, output: str | None) -> None:
-    """Show all tokens, never their secrets; for staff."""
-    found = session.connection.get("/v1/tokens")["tokens"]
-    show(session, TOKENS, found, chosen(session, output))
+list_tokens = _list_of("token", TOKENS, "Show all tokens, never their secrets; for staff.")
 
 
-@click.command("revoke", cls=Verb, examples=("syndicate token revoke 4f21ab90cc3e",))
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@yes_option
-@pass_session
-def revoke_token(session: Session, ids: tuple[str, ...], yes: bool) -> None:
-    """Let nobody in with a token any more, by the id that ``token list`` shows."""
-    for each in ids:
-        if not agreed(f"Revoke the token {each} for ever?", yes):
-            continue
-        revoked = session.connection.post(f"/v1/tokens/{quote(each, safe='')}/revoke", {})["token"]
-        session.say(f"The token {revoked['id']} of {revoked['user']} is good no more.")
+def _said_of_token(revoked: Mapping[str, Any]) -> str:
+    return f"The token {revoked['id']} of {revoked['user']} is good no more."
+
+
+revoke_token = _revocation(
+    "token",
+    "ID...",
+    "Revoke the token {} for ever?",
+    _said_of_token,
+    "Let nobody in with a token any more, by the id that ``token list`` shows.",
+)
 
 
 @click.group(
@@ -101,28 +135,27 @@ def certificate() -> None:
     """Certificates, by which volunteers are known."""
 
 
-@click.command("list", cls=Verb, examples=("syndicate certificate list",))
-@output_option
-@pass_session
-def list_certificates(session: Session, output: str | None) -> None:
-    """Show the volunteers that have been given certificates; for staff."""
-    found = session.connection.get("/v1/certificates")["certificates"]
-    show(session, CERTIFICATES, found, chosen(session, output))
+list_certificates = _list_of(
+    "certificate",
+    CERTIFICATES,
+    "Show the volunteers that have been given certificates; for staff.",
+)
 
 
-@click.command("revoke", cls=Verb, examples=("syndicate certificate revoke v7",))
-@click.argument("names", nargs=-1, required=True, metavar="VOLUNTEER...")
-@yes_option
-@pass_session
-def revoke_certificate(session: Session, names: tuple[str, ...], yes: bool) -> None:
+def _said_of_certificate(revoked: Mapping[str, Any]) -> str:
+    name = revoked["volunteer"]
+    return (
+        f"{name} is let in no more. To change that: "
+        f"syndicate token new --role volunteer --host {name}"
+    )
+
+
+revoke_certificate = _revocation(
+    "certificate",
+    "VOLUNTEER...",
+    "Revoke the certificate of {}?",
+    _said_of_certificate,
     """Let a volunteer in no more; for operators. Its host still has the join token, so revoke that
     too, or it can come back by another name.
-    """
-    for name in names:
-        if not agreed(f"Revoke the certificate of {name}?", yes):
-            continue
-        session.connection.post(f"/v1/certificates/{quote(name, safe='')}/revoke", {})
-        session.say(
-            f"{name} is let in no more. To change that: "
-            f"syndicate token new --role volunteer --host {name}"
-        )
+    """,
+)
