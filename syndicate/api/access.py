@@ -6,8 +6,9 @@ import attrs
 from twisted.web.server import Request
 
 from syndicate.domain.errors import Forbidden, Unauthorized
-from syndicate.manager.service import Manager, User
+from syndicate.manager.service import Manager
 from syndicate.manager.trust import Joiner
+from syndicate.manager.user import User
 
 
 @attrs.frozen

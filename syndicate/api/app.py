@@ -42,8 +42,9 @@ from syndicate.domain.errors import (
 )
 from syndicate.domain.job import JobState
 from syndicate.domain.spec import read_spec
-from syndicate.manager.service import Manager, User
+from syndicate.manager.service import Manager
 from syndicate.manager.trust import Joiner
+from syndicate.manager.user import User
 from syndicate.manager.views import timestamp
 from syndicate.once import Once
 from syndicate.wire.interface import PROTOCOL
@@ -114,14 +115,14 @@ class Api:
             raise Invalid("no_wait is true or false.")
         spec = read_spec(body.get("spec"), self._manager.site.usual)
         if flag_of(request, b"dry_run"):
-            spec = self._manager.completed(spec)
+            spec = self._manager.admission.completed(spec)
             matching = self._manager.planner.matching(spec)
             return {
                 "matching": matching,
                 "enough": len(matching) >= spec.volunteers,
                 "reason": self._manager.planner.waits(spec),
             }
-        job, new = await self._manager.submit(user, token, spec, no_wait=no_wait)
+        job, new = await self._manager.admission.submit(user, token, spec, no_wait=no_wait)
         request.setResponseCode(201 if new else 200)
         return {"job": self._lookup.view(job)}
 

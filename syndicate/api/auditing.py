@@ -12,7 +12,7 @@ from twisted.web.server import Request
 from syndicate.api.exchange import body_of, data_of, flag_of, number_of, text_of
 from syndicate.audit.interface import DONE, Actor, Entry, IAudit, Kind, Wanted
 from syndicate.domain.errors import Forbidden, Invalid, SyndicateError, TooManyLogins
-from syndicate.manager.service import User
+from syndicate.manager.user import User
 from syndicate.manager.views import timestamp
 
 #: Most entries of one answer, and how many there are in one that does not say.

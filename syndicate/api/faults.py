@@ -17,7 +17,8 @@ from syndicate.api.stream import Stream
 from syndicate.blobs.interface import ILogStore
 from syndicate.domain.fault import pick
 from syndicate.domain.log import SAMPLES, Decoder
-from syndicate.manager.service import Manager, User
+from syndicate.manager.service import Manager
+from syndicate.manager.user import User
 from syndicate.manager.views import fault_view
 from syndicate.plain import read_json
 

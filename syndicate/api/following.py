@@ -18,7 +18,8 @@ from syndicate.api.lookup import Lookup
 from syndicate.api.stream import Stream
 from syndicate.domain.errors import Invalid
 from syndicate.domain.job import Job, JobState, canonical_machine
-from syndicate.manager.service import Manager, User
+from syndicate.manager.service import Manager
+from syndicate.manager.user import User
 from syndicate.manager.views import event_view
 
 #: Longest wait of one long poll, in seconds.

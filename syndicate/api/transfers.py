@@ -36,7 +36,7 @@ class Transfers:
         self, request: Request, volunteer: str, number: str, attempt: str, machine: str
     ) -> Any:
         """``PUT /v1/logs/<job>/<attempt>/<machine>``: a piece of a machine's log."""
-        if not (number.isdecimal() and attempt.isdecimal()) or not self._manager.allocated(
+        if not (number.isdecimal() and attempt.isdecimal()) or not self._manager.carriage.owns(
             volunteer, int(number), int(attempt), machine
         ):
             raise Forbidden(f"{volunteer} is not {machine} of attempt {attempt} of job {number}.")

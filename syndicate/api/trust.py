@@ -11,8 +11,9 @@ from twisted.web.server import Request
 from syndicate.api.exchange import body_of
 from syndicate.credentials.interface import ROLES, Enrolled, Token
 from syndicate.domain.errors import Forbidden, Invalid
-from syndicate.manager.service import Manager, User
+from syndicate.manager.service import Manager
 from syndicate.manager.trust import Joiner
+from syndicate.manager.user import User
 from syndicate.manager.views import timestamp
 
 

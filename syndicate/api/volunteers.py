@@ -10,7 +10,8 @@ from twisted.web.server import Request
 from syndicate.api.exchange import body_of, data_of
 from syndicate.domain.errors import Invalid
 from syndicate.domain.volunteer import VolunteerState
-from syndicate.manager.service import Manager, User
+from syndicate.manager.service import Manager
+from syndicate.manager.user import User
 from syndicate.manager.views import volunteer_view
 
 

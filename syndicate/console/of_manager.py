@@ -16,7 +16,8 @@ from syndicate.domain.errors import Invalid
 from syndicate.domain.job import Job, JobState, Machine
 from syndicate.domain.quantities import parse_span, say_size
 from syndicate.domain.scheduler import Census
-from syndicate.manager.service import Manager, User
+from syndicate.manager.service import Manager
+from syndicate.manager.user import User
 from syndicate.manager.views import fault_view, timestamp
 
 #: Jobs that `jobs` shows: the latest.

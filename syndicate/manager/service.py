@@ -19,11 +19,12 @@ from zope.interface import implementer
 from syndicate.audit.interface import IAudit
 from syndicate.blobs.interface import IBlobStore, ILogStore
 from syndicate.credentials.interface import IIssuer, ITokens
-from syndicate.domain.errors import Conflict, Forbidden, TooMany, WouldWait
+from syndicate.domain.errors import Conflict, Forbidden
 from syndicate.domain.events import HandleRevoked
-from syndicate.domain.job import Job, JobSpec, Role
+from syndicate.domain.job import Job, Role
 from syndicate.domain.lifecycle import cancel
 from syndicate.domain.volunteer import VolunteerState
+from syndicate.manager.admission import Admission
 from syndicate.manager.adoption import Adoption
 from syndicate.manager.aftermath import Aftermath
 from syndicate.manager.aging import Aging
@@ -41,10 +42,11 @@ from syndicate.manager.hygiene import Hygiene
 from syndicate.manager.journal import Journal
 from syndicate.manager.ledger import Ledger
 from syndicate.manager.planner import Planner
-from syndicate.manager.site import Site, check, with_clients
+from syndicate.manager.site import Site
 from syndicate.manager.source import CLIENT_TARGETS, SourceGate
 from syndicate.manager.trust import Trust
 from syndicate.manager.uploads import Uploads
+from syndicate.manager.user import User
 from syndicate.manager.vetting import REASON, Vetting
 from syndicate.sandbox.interface import ISourceInspector
 from syndicate.store.interface import ILeadership, IStore, ITerm
@@ -60,22 +62,6 @@ from syndicate.wire.interface import (
 )
 
 log = Logger()
-
-
-@attrs.frozen
-class User:
-    """Who asks: what the manager's doors have found out from a token."""
-
-    name: str
-    role: str
-    #: The id of the token, and the address it came from; they are for the audit log alone.
-    token: str = attrs.field(default="", eq=False)
-    address: str = attrs.field(default="", eq=False)
-
-    @property
-    def staff(self) -> bool:
-        """Whether all jobs are theirs to steer."""
-        return self.role in ("staff", "operator")
 
 
 @implementer(IFleet)
@@ -110,6 +96,7 @@ class Manager(Service):
     handles: Handles = attrs.field(init=False)
     history: History = attrs.field(init=False)
     uploads: Uploads = attrs.field(init=False)
+    admission: Admission = attrs.field(init=False)
     _aging: Aging = attrs.field(init=False)
     _gate: SourceGate = attrs.field(init=False)
     _vetting: Vetting = attrs.field(init=False)
@@ -126,8 +113,29 @@ class Manager(Service):
         :raises SyndicateError: the store cannot be used; the message says why.
         """
         await self._store.open()
-        self._term = await self._leadership.campaign(self.site.cluster)
-        self._journal = Journal(self._store, self._clock, self._term)
+        term = self._term = await self._leadership.campaign(self.site.cluster)
+        self._make_fleet(term)
+        self._make_jobs(term)
+        self._make_faults(term)
+        self._make_keeping()
+        snapshot = await self._store.load()
+        self.book.load(snapshot)
+        self.ledger.load(snapshot)
+        self.hygiene.load(snapshot)
+        self.trust.load(snapshot.records, self._given)
+        await self._check_client()
+        await self._adoption.take_over()
+        await self.history.open()
+        Aftermath(self._clock, self.book, self.fleet, self.ledger, self.desk).take_over()
+        await self.uploads.open()
+        self._aging.open(snapshot)
+        self.started_at = self._clock.seconds()
+
+    # How the parts are put together. Some know of others that are made later: those they call by
+    # functions that look them up.
+
+    def _make_fleet(self, term: ITerm) -> None:
+        self._journal = Journal(self._store, self._clock, term)
         self.trust = Trust(self._clock, self._journal, self.tokens, self._issuer, self.audit)
         self.book = Book(self._clock, self._journal, self.feed)
         self.hygiene = Hygiene(
@@ -140,11 +148,13 @@ class Manager(Service):
         self.fleet = Fleet(
             self._clock, self.site.patience, self._lost, lambda: self.planner.soon(), self.hygiene
         )
+
+    def _make_jobs(self, term: ITerm) -> None:
         self._conductor = Conductor(
             self._clock,
             self.book,
             self.fleet,
-            self._term.number,
+            term.number,
             lambda: self.planner.soon(),
             lambda holding, problem: self.desk.released(holding, problem),
             self._vetting.released,
@@ -158,10 +168,12 @@ class Manager(Service):
             lambda: not self._journal.stalled,
             self._conductor.happen,
         )
-        self._adoption = Adoption(self.book, self.fleet, self._conductor, self._term.number)
+        self._adoption = Adoption(self.book, self.fleet, self._conductor, term.number)
         self.carriage = Carriage(self.book, self.fleet)
+
+    def _make_faults(self, term: ITerm) -> None:
         self.ledger = Ledger(self._clock, self.book)
-        orders = FaultOrders(self._clock, self.book, self.fleet, self.ledger, self._term.number)
+        orders = FaultOrders(self._clock, self.book, self.fleet, self.ledger, term.number)
         self.desk = FaultDesk(
             self._clock, self.book, self.fleet, self.ledger, self._conductor, orders
         )
@@ -174,6 +186,8 @@ class Manager(Service):
             self.desk,
             self._store_events,
         )
+
+    def _make_keeping(self) -> None:
         self.history = History(
             self._clock,
             self._store,
@@ -191,6 +205,9 @@ class Manager(Service):
             self.site.room,
             lambda: (self.site.client_sha256,),
         )
+        self.admission = Admission(
+            lambda: self.site, self.book, self.history, self.uploads, self._gate, self.planner
+        )
         self._aging = Aging(
             self._clock,
             self._journal,
@@ -201,18 +218,6 @@ class Manager(Service):
             self.site.files_for,
             self.uploads.needed,
         )
-        snapshot = await self._store.load()
-        self.book.load(snapshot)
-        self.ledger.load(snapshot)
-        self.hygiene.load(snapshot)
-        self.trust.load(snapshot.records, self._given)
-        await self._check_client()
-        await self._adoption.take_over()
-        await self.history.open()
-        Aftermath(self._clock, self.book, self.fleet, self.ledger, self.desk).take_over()
-        await self.uploads.open()
-        self._aging.open(snapshot)
-        self.started_at = self._clock.seconds()
 
     async def _check_client(self) -> None:
         """Refuse to start with a benchmark client that no job could use."""
@@ -240,49 +245,6 @@ class Manager(Service):
         self.audit.close()
 
     # For the faces: what users and staff may do.
-
-    async def submit(
-        self, user: User, token: str, spec: JobSpec, *, no_wait: bool = False
-    ) -> tuple[Job, bool]:
-        """Queue a job.
-
-        :param token: made by the client for this submission; the same one again is answered
-            with the same job.
-        :param no_wait: refuse the job if it cannot start at once.
-        :returns: the job, and whether it is new.
-        :raises InvalidJob: it asks for what cannot be.
-        :raises InvalidSource: its source is not fit.
-        :raises WouldWait: see ``no_wait``.
-        :raises TooMany: the user has as many jobs waiting as one may.
-        :raises Unavailable: the store takes nothing now.
-        """
-        known = await self.history.submitted(user.name, token, spec)
-        if known is not None:
-            return known, False
-        if (refusal := self.uploads.refusal()) is not None:
-            raise refusal
-        spec = self.completed(spec)
-        check(self.site, spec)
-        await self._gate.check(spec.sha256, spec.size)
-        if spec.clients:
-            await self._gate.check(spec.client_sha256, spec.client_size, CLIENT_TARGETS)
-        known = self.book.submitted(user.name, token, spec)
-        if known is not None:
-            return known, False
-        if no_wait and (reason := self.planner.waits(spec)):
-            raise WouldWait(f"{reason} Submit it without --no-wait to queue it.")
-        if self.book.queued_by(user.name) >= (most := self.site.queued_per_user):
-            raise TooMany(
-                f"{user.name} has {most} jobs waiting, and no user may have more here. Submit "
-                "again when some of them have started, or cancel some."
-            )
-        job, new = await self.book.submit(user.name, token, spec)
-        self.planner.soon()
-        return job, new
-
-    def completed(self, spec: JobSpec) -> JobSpec:
-        """The job with the clients it would get here; see `syndicate.manager.site.with_clients`."""
-        return with_clients(self.site, spec)
 
     async def cancel(self, user: User, number: int) -> Job:
         """Cancel a job of the user's own, or any as staff; answers when that is durable.
@@ -374,7 +336,7 @@ class Manager(Service):
 
     async def _ended(self, name: str, report: EndReport) -> None:
         part = report.part
-        if self.allocated(name, part.job, part.attempt, part.machine):
+        if self.carriage.owns(name, part.job, part.attempt, part.machine):
             # The volunteer forgets its own copy once it is answered.
             await self.logs.sync(part.job, part.attempt, part.machine)
         await self._conductor.ended(name, self._vetting.report(report))
@@ -394,10 +356,6 @@ class Manager(Service):
     def lost(self, link: IVolunteer, reason: str) -> None:
         """See `IFleet.lost`."""
         self.fleet.lost(link, reason)
-
-    def allocated(self, volunteer: str, number: int, attempt: int, machine: str) -> bool:
-        """See `Carriage.owns`."""
-        return self.carriage.owns(volunteer, number, attempt, machine)
 
     def _lost(self, holding: Holding, reason: str) -> None:
         self.ledger.lose(holding, reason)

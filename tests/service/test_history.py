@@ -213,7 +213,7 @@ def test_a_token_makes_one_job_for_seven_days_though_the_job_is_in_the_archive(
     make_cluster: MakeCluster,
 ) -> None:
     cluster = small(make_cluster, jobs=0)
-    spec, submit = spec_of(cluster, b"a source"), cluster.manager.submit
+    spec, submit = spec_of(cluster, b"a source"), cluster.manager.admission.submit
     job, new = cluster.result_of(submit(ANN, "my-token", spec))
     assert new
     cluster.wait(60)
@@ -255,7 +255,8 @@ def test_the_same_submission_twice_at_once_is_one_job(make_cluster: MakeCluster)
     spec = spec_of(cluster, b"a source")
     held = hold_commits(cluster)
     asked = [
-        Deferred.fromCoroutine(cluster.manager.submit(ANN, "one-token", spec)) for _ in range(3)
+        Deferred.fromCoroutine(cluster.manager.admission.submit(ANN, "one-token", spec))
+        for _ in range(3)
     ]
     cluster.settle()
     held.callback(None)

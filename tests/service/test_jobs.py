@@ -137,11 +137,11 @@ def test_the_same_submission_twice_is_one_job(make_cluster: Make) -> None:
     cluster = make_cluster(1)
     number = cluster.submit(1)
     spec = cluster.job(number).spec
-    job, new = cluster.result_of(cluster.manager.submit(ANN, "token-1", spec))
+    job, new = cluster.result_of(cluster.manager.admission.submit(ANN, "token-1", spec))
     assert (job.number, new) == (number, False)
     other = JobSpec("other", spec.sha256, spec.size)
     with pytest.raises(Conflict, match="another source or name"):
-        cluster.result_of(cluster.manager.submit(ANN, "token-1", other))
+        cluster.result_of(cluster.manager.admission.submit(ANN, "token-1", other))
 
 
 def test_a_job_refused_with_no_wait_leaves_no_trace(make_cluster: Make) -> None:
@@ -149,7 +149,7 @@ def test_a_job_refused_with_no_wait_leaves_no_trace(make_cluster: Make) -> None:
     first = cluster.submit(1)
     spec = JobSpec("x", cluster.job(first).spec.sha256, cluster.job(first).spec.size, machines=2)
     with pytest.raises(WouldWait, match="the cluster has 1 now"):
-        cluster.result_of(cluster.manager.submit(ANN, "other-token", spec, no_wait=True))
+        cluster.result_of(cluster.manager.admission.submit(ANN, "other-token", spec, no_wait=True))
     assert list(cluster.manager.book.jobs) == [first]
 
 

@@ -35,9 +35,10 @@ def test_a_submission_sent_again_while_the_first_is_being_stored_is_the_same_job
     spec = cluster.job(cluster.submit(1)).spec
     waiting = held_back(cluster)
     asked = [
-        Deferred.fromCoroutine(cluster.manager.submit(ANN, "token-again", spec)) for _ in range(3)
+        Deferred.fromCoroutine(cluster.manager.admission.submit(ANN, "token-again", spec))
+        for _ in range(3)
     ]
-    other = Deferred.fromCoroutine(cluster.manager.submit(BOB, "token-again", spec))
+    other = Deferred.fromCoroutine(cluster.manager.admission.submit(BOB, "token-again", spec))
     cluster.settle()
     assert not any(each.called for each in asked)
     while waiting:
@@ -58,9 +59,9 @@ def test_another_submission_by_the_token_of_one_that_is_being_stored_is_refused(
     cluster = make_cluster(0)
     spec = cluster.job(cluster.submit(1)).spec
     waiting = held_back(cluster)
-    first = Deferred.fromCoroutine(cluster.manager.submit(ANN, "token-again", spec))
+    first = Deferred.fromCoroutine(cluster.manager.admission.submit(ANN, "token-again", spec))
     changed = attrs.evolve(spec, name="another")
-    second = Deferred.fromCoroutine(cluster.manager.submit(ANN, "token-again", changed))
+    second = Deferred.fromCoroutine(cluster.manager.admission.submit(ANN, "token-again", changed))
     cluster.settle()
     while waiting:
         waiting.pop(0)()

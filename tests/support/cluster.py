@@ -27,8 +27,9 @@ from syndicate.domain.errors import Forbidden, InvalidSource, SyndicateError
 from syndicate.domain.job import Job, JobSpec, Limits
 from syndicate.domain.volunteer import Facts
 from syndicate.manager.liveness import Patience
-from syndicate.manager.service import Manager, User
+from syndicate.manager.service import Manager
 from syndicate.manager.site import Site
+from syndicate.manager.user import User
 from syndicate.network.interface import NetworkFacts
 from syndicate.network.memory import MemoryFaults
 from syndicate.sandbox.interface import ISourceInspector, SandboxFacts, SourceFacts
@@ -86,7 +87,7 @@ class DirectTransfer:
     ) -> Deferred[int]:
         if self.error is not None:
             return fail(self.error)
-        if not self.manager.allocated(self.name, job, attempt, machine):
+        if not self.manager.carriage.owns(self.name, job, attempt, machine):
             return fail(Forbidden("This log is not yours."))
         length = self.manager.logs.append(job, attempt, machine, offset, data)
         self.manager.feed.publish(job)
@@ -272,7 +273,7 @@ class Cluster:
         self.result_of(put(self.blobs, source))
         sha256 = hashlib.sha256(source).hexdigest()
         spec = JobSpec("a job", sha256, len(source), machines=machines, **values)
-        job, _ = self.result_of(self.manager.submit(user, f"token-{self._tokens}", spec))
+        job, _ = self.result_of(self.manager.admission.submit(user, f"token-{self._tokens}", spec))
         self.settle()
         return int(job.number)
 
