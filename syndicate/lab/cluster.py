@@ -19,17 +19,13 @@ from typing import Any
 import attrs
 
 from syndicate.domain.errors import Conflict, Corrupt, Invalid, NotFound, Timeout, Unavailable
-from syndicate.lab import leftovers, neighbours, network, processes, state
+from syndicate.lab import ground, leftovers, neighbours, network, processes, state
 from syndicate.lab.crew import Crew, identity_of, runs
 from syndicate.lab.daemons import IDaemons, RealDaemons
-from syndicate.lab.disks import Disks
 from syndicate.lab.layout import MOST_VOLUNTEERS, lay_out
 from syndicate.lab.lock import exclusive, whole_machine
 from syndicate.lab.rebooting import reboot
 from syndicate.lab.state import Description, Host
-
-#: Seconds that daemons get to end by themselves.
-GRACE = 8.0
 
 
 @attrs.frozen
@@ -161,11 +157,11 @@ class Lab:
         if not 1 <= volunteers <= MOST_VOLUNTEERS:
             raise Invalid(f"A lab has 1 to {MOST_VOLUNTEERS} volunteers, not {volunteers}.")
         _need_commands()
-        self._make_directory()
+        ground.make(self.directory)
         with self._lock():
             if self._is_up_already(volunteers, net, manager_on):
                 return
-            self._clear_away(keep=True)
+            ground.clear_away(self.directory, keep=True)
             self._build(volunteers, net, wait, manager_on)
 
     def _is_up_already(self, volunteers: int, net: str | None, manager_on: str | None) -> bool:
@@ -197,8 +193,8 @@ class Lab:
             state.write(self.directory, description)
         except BaseException:
             # Whatever it was, Ctrl-C too: nothing half-built is left.
-            self._clear_away(keep=False)
-            self._remove_directory()
+            ground.clear_away(self.directory, keep=False)
+            ground.remove(self.directory)
             raise
 
     def _claim(self, volunteers: int, net: str | None, manager_on: str | None) -> Description:
@@ -225,51 +221,12 @@ class Lab:
         """
         if not self.directory.exists() and not leftovers.claims_of(self.directory):
             return False
-        self._make_directory()
+        ground.make(self.directory)
         with self._lock():
-            self._clear_away(keep=keep_state)
+            ground.clear_away(self.directory, keep=keep_state)
             if not keep_state:
-                self._remove_directory()
+                ground.remove(self.directory)
         return True
-
-    def _remove_directory(self) -> None:
-        shutil.rmtree(self.directory)
-        if self.directory.parent == state.labs_directory():
-            with contextlib.suppress(OSError):  # something else is in it
-                self.directory.parent.rmdir()
-                if self.directory.parent.parent.name == "syndicate":
-                    self.directory.parent.parent.rmdir()
-
-    def _clear_away(self, *, keep: bool) -> None:
-        """End what runs and take the network away; then the files too, unless they are kept and
-        are those of a lab that was whole once.
-        """
-        with contextlib.suppress(Corrupt):
-            if (description := self.found) is not None:
-                daemons = [each for h in description.hosts.values() if (each := identity_of(h))]
-                processes.end(daemons, GRACE)
-        with whole_machine():
-            for claim in leftovers.claims_of(self.directory):
-                leftovers.sweep(claim)
-        states = {path.parent.name: path for path in self.directory.glob("v*/state")}
-        if states:
-            leftovers.clear_sandboxes(states)
-        if not keep:
-            Disks(self.directory).unmount()
-        self._keep_or_clear(keep=keep)
-
-    def _keep_or_clear(self, *, keep: bool) -> None:
-        with contextlib.suppress(Corrupt):
-            description = self.found
-            if keep and description is not None and description.stage in ("up", "kept"):
-                description.stage = "kept"
-                state.write(self.directory, description)
-                return
-        for path in self.directory.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
 
     # -- single hosts
 
@@ -342,17 +299,6 @@ class Lab:
         if runs(self.host(name)):
             self.kill(name, signal.SIGTERM)
         self.start(name, wait)
-
-    # -- the ground it stands on
-
-    def _make_directory(self) -> None:
-        new = [path for path in (self.directory, *self.directory.parents) if not path.exists()]
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if "SUDO_UID" in os.environ and os.geteuid() == 0:
-            # They belong to the one who called sudo, so that his command line can read them.
-            owner = int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", "-1"))
-            for path in new:
-                os.chown(path, *owner)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
