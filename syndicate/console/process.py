@@ -13,27 +13,14 @@ from typing import Any
 import attrs
 import psutil
 from twisted.internet.defer import Deferred
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogObserver,
-    LogEvent,
-    LogLevel,
-    LogLevelFilterPredicate,
-    formatEvent,
-    globalLogPublisher,
-)
-from zope.interface import implementer
 
 from syndicate.console.server import Console
 from syndicate.console.sessions import Person
-from syndicate.console.tables import Facts, Table, Text, visible
+from syndicate.console.showing import Showing
+from syndicate.console.tables import Facts, Table, Text
 from syndicate.console.words import Visitor, Word, help_for
 from syndicate.domain.errors import Invalid
-from syndicate.domain.quantities import parse_span, say_size, say_span
-
-#: Events of the daemon's log that are shown before it stops by itself, and the longest span.
-MOST_EVENTS = 2000
-LONGEST_SPAN = 3600.0
+from syndicate.domain.quantities import say_size, say_span
 
 Say = Callable[[str], None]
 
@@ -54,26 +41,21 @@ class Process:
 
         :param mine: all words, for ``help``.
         """
-        following: list[Callable[[], None]] = []
+        showings: list[Showing] = []
 
         def log(level: str = "info", for_: object = "5m") -> Text:
             """Show the daemon's log here as it is written; "off" ends it."""
-            while following:
-                following.pop()()
+            while showings:
+                showings.pop().end()
             if level == "off":
                 return Text("The log is not shown any more.")
-            end = self._follow(level, for_, say)
-            following.append(end)
+            showing = Showing(self._reactor, say)
+            showing.begin(level, for_)
+            showings.append(showing)
             for person in self._console().people():
                 if person.visitor == visitor:
-                    person.endings.append(end)
+                    person.endings.append(showing.end)
             return Text(f"The log from {level} up is shown here for {for_}.")
-
-        def do(work: Awaitable[Any]) -> Deferred[Any]:
-            """Run a coroutine; what it gives is shown when it is there."""
-            if not inspect.iscoroutine(work):
-                raise Invalid(f"{work!r} is no coroutine.")
-            return Deferred.fromCoroutine(work)
 
         def help() -> Table[Word]:
             """All words."""
@@ -152,50 +134,12 @@ class Process:
 
         return Table(self._console().people(), row)
 
-    def _follow(self, level: str, for_: object, say: Say) -> Callable[[], None]:
-        try:
-            least = LogLevel.levelWithName(level)
-            span = min(parse_span(for_), LONGEST_SPAN)
-        except ValueError as error:
-            raise Invalid(f"{error}.") from None
-        except Exception as error:
-            known = ", ".join(each.name for each in LogLevel.iterconstants())
-            raise Invalid(f"{level!r} is no level of a log; levels are {known}.") from error
-        left, lines = MOST_EVENTS, list[str]()
 
-        @implementer(ILogObserver)
-        def show(event: LogEvent) -> None:
-            nonlocal left
-            if event["log_namespace"].startswith("twisted.conch"):
-                return  # What the showing itself is logged as.
-            left -= 1
-            if left >= 0:
-                level, place = event["log_level"].name, event["log_namespace"]
-                later(f"[{level} {place}] {visible(formatEvent(event))}")
-            elif left == -1:
-                later(f"{MOST_EVENTS} events were shown; the rest is not.")
-
-        def later(text: str) -> None:
-            # Not from within whatever has logged it.
-            lines.append(text)
-            if len(lines) == 1:
-                self._reactor.callLater(0, flush)
-
-        def flush() -> None:
-            said = "\n".join(lines)
-            lines.clear()
-            say(said)
-
-        observer = FilteringLogObserver(show, [LogLevelFilterPredicate(defaultLogLevel=least)])
-        globalLogPublisher.addObserver(observer)
-        timer = self._reactor.callLater(span, lambda: end())
-
-        def end() -> None:
-            globalLogPublisher.removeObserver(observer)
-            if timer.active():
-                timer.cancel()
-
-        return end
+def do(work: Awaitable[Any]) -> Deferred[Any]:
+    """Run a coroutine; what it gives is shown when it is there."""
+    if not inspect.iscoroutine(work):
+        raise Invalid(f"{work!r} is no coroutine.")
+    return Deferred.fromCoroutine(work)
 
 
 def _number(selectable: Any) -> int:

@@ -18,7 +18,8 @@ from syndicate.audit.files import FileAudit
 from syndicate.blobs.files import FileBlobStore
 from syndicate.blobs.logs import FileLogStore
 from syndicate.cli import packing
-from syndicate.config.manager import Clients, ManagerConfig, load_manager
+from syndicate.config.manager import Clients, Listening, ManagerConfig, load_manager
+from syndicate.credentials.authority import Authority
 from syndicate.credentials.issuing import VolunteerIssuer
 from syndicate.credentials.registry import TokenRegistry
 from syndicate.credentials.tls import identity_of, server_options
@@ -60,78 +61,97 @@ def makeService(options: Any) -> IService:
 
 def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:
     """A manager of real parts; authority, certificates and first tokens are made when missing."""
-    listening, state = config.manager, config.manager.state
-    founded = found(config)
-    store = SqliteStore(reactor, state)
+    state, founded = config.manager.state, found(config)
     reserve = config.storage.reserve
     blobs = FileBlobStore(state / "blobs", config.maxima.source, reactor, reserve=reserve)
-    manager = Manager(
+    manager = _manager(reactor, config, founded.tokens, blobs)
+
+    async def prepare() -> None:
+        await _take_client(manager, blobs, config.clients)
+
+    async def serve() -> None:
+        _add_console(reactor, config, manager, daemon)
+        _listen(reactor, config.manager, manager, founded.authority, blobs, daemon)
+
+    daemon = Daemon(reactor, "The manager", manager, serve, prepare)
+    return daemon
+
+
+def _manager(
+    reactor: Any,
+    config: ManagerConfig,
+    tokens: tuple[tuple[str, str, str], ...],
+    blobs: FileBlobStore,
+) -> Manager:
+    state, maxima = config.manager.state, config.maxima
+    store = SqliteStore(reactor, state)
+    longest_log = int(maxima.output * LOG_MARGIN)
+    return Manager(
         reactor,
         store,
         SqliteLeadership(store),
         blobs,
-        FileLogStore(state / "logs", int(config.maxima.output * LOG_MARGIN), reactor, reserve),
-        LauncherInspector(reactor, state / "inspect", SourceRules(unpacked=config.maxima.unpacked)),
+        FileLogStore(state / "logs", longest_log, reactor, config.storage.reserve),
+        LauncherInspector(reactor, state / "inspect", SourceRules(unpacked=maxima.unpacked)),
         TokenRegistry(reactor),
-        founded.tokens,
+        tokens,
         _site(config),
         audit=FileAudit(reactor, state / "audit", config.audit.file_size, config.audit.files),
         issuer=VolunteerIssuer(state / "authority"),
     )
 
-    async def prepare() -> None:
-        await _take_client(manager, blobs, config.clients)
+
+def _add_console(reactor: Any, config: ManagerConfig, manager: Manager, daemon: Daemon) -> None:
+    """Open the console, where there is to be one, and tell people of it."""
 
     def words(console: Callable[[], Console]) -> MakeWords:
         from syndicate.console.of_manager import manager_words
 
         return manager_words(reactor, manager, console)
 
-    def add_console() -> None:
-        name = f"manager of {config.manager.cluster}"
-        found = make_console(reactor, name, config.console, state, manager.audit, words)
-        if found is not None:
-            manager.site = attrs.evolve(
-                manager.site, console=(config.console.port, *found[0].host_key)
-            )
-            daemon.before_close(found[1])
+    name = f"manager of {config.manager.cluster}"
+    made = make_console(reactor, name, config.console, config.manager.state, manager.audit, words)
+    if made is not None:
+        console, service = made
+        manager.site = attrs.evolve(manager.site, console=(config.console.port, *console.host_key))
+        daemon.before_close(service)
 
-    async def serve() -> None:
-        add_console()
-        access, trust = Access(manager), manager.trust
 
-        def admit(transport: Any, name: str) -> None:
-            trust.admit(identity_of(transport), name)
+def _listen(
+    reactor: Any,
+    listening: Listening,
+    manager: Manager,
+    authority: Authority,
+    blobs: FileBlobStore,
+    daemon: Daemon,
+) -> None:
+    """Open the doors of volunteers, and of people and their programs."""
+    access, trust = Access(manager), manager.trust
 
-        wire = DoorFactory(reactor, admit, manager, trust.refused)
-        site = make_site(reactor, Api(reactor, manager, access), access, blobs)
-        volunteers = server_options(founded.authority, volunteers_only=True)
-        anybody = server_options(founded.authority, volunteers_only=False)
-        for port, door in (
-            (
-                listening.wire_port,
-                DoorOverTls(
-                    volunteers,
-                    wire,
-                    trust.bad_certificates.too_many,
-                    bad_certificate(trust.refused),
-                ),
-            ),
-            (listening.api_port, DoorOverTls(anybody, site)),
-        ):
-            endpoint = TCP4ServerEndpoint(reactor, port, backlog=1024, interface=listening.address)
-            service = StreamServerEndpointService(endpoint, door)
-            service._raiseSynchronously = True
-            daemon.before_close(service)
-        log.info(
-            "Manager is ready: volunteers at {address}:{wire}, people at {address}:{api}.",
-            address=listening.address,
-            wire=listening.wire_port,
-            api=listening.api_port,
-        )
+    def admit(transport: Any, name: str) -> None:
+        trust.admit(identity_of(transport), name)
 
-    daemon = Daemon(reactor, "The manager", manager, serve, prepare)
-    return daemon
+    wire = DoorOverTls(
+        server_options(authority, volunteers_only=True),
+        DoorFactory(reactor, admit, manager, trust.refused),
+        trust.bad_certificates.too_many,
+        bad_certificate(trust.refused),
+    )
+    api = DoorOverTls(
+        server_options(authority, volunteers_only=False),
+        make_site(reactor, Api(reactor, manager, access), access, blobs),
+    )
+    for port, door in ((listening.wire_port, wire), (listening.api_port, api)):
+        endpoint = TCP4ServerEndpoint(reactor, port, backlog=1024, interface=listening.address)
+        service = StreamServerEndpointService(endpoint, door)
+        service._raiseSynchronously = True
+        daemon.before_close(service)
+    log.info(
+        "Manager is ready: volunteers at {address}:{wire}, people at {address}:{api}.",
+        address=listening.address,
+        wire=listening.wire_port,
+        api=listening.api_port,
+    )
 
 
 async def _take_client(manager: Manager, blobs: FileBlobStore, clients: Clients) -> None:

@@ -74,44 +74,7 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
         VolunteerIdentity(who.state / "identity", who.name),
         who.join_token_file,
     )
-    where = who.manager, who.wire_port
-    network = NftFaults(reactor, who.state, who.name, reactor, config.network.match)
-    volunteer = Volunteer(
-        reactor,
-        who.name,
-        functools.partial(_facts, who),
-        ChrootSandbox(
-            reactor,
-            who.state,
-            who.name,
-            config.sandbox.uids,
-            config.sandbox.mode,
-            config.sandbox.resolv_conf,
-            lambda: () if network.group is None else (network.group,),
-            config.sandbox.skeletons,
-            config.sandbox.seccomp,
-        ),
-        FileBlobStore(who.state / "cache", LARGEST_SOURCE, reactor, durable=False),
-        HttpsTransfer(
-            reactor, who.manager, who.api_port, who.authority, lambda: session.token, reactor
-        ),
-        session,
-        who.state / "spool",
-        functools.partial(_dialler, reactor, EnrolledEndpoint(reactor, *where, enrolment)),
-        config.cache.size,
-        network,
-        functools.partial(_make_door, reactor),
-        after_job=_after_job(reactor, who),
-        doors=OwnPorts(
-            reactor,
-            who.manager,
-            (who.wire_port, who.api_port, *config.network.ports),
-            # Where this volunteer has a console the others have too, at the same port.
-            everywhere=(config.console.port,) if config.console.port else (),
-            closed=config.network.closed,
-            open=config.network.open,
-        ),
-    )
+    volunteer = _volunteer(reactor, config, session, enrolment)
 
     def words(console: Callable[[], Console]) -> MakeWords:
         from syndicate.console.of_volunteer import volunteer_words
@@ -129,6 +92,55 @@ def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
 
     daemon = Daemon(reactor, f"Volunteer {who.name}", volunteer, serve)
     return daemon
+
+
+def _volunteer(
+    reactor: Any, config: VolunteerConfig, session: Session, enrolment: Enrolment
+) -> Volunteer:
+    who, sandbox = config.volunteer, config.sandbox
+    network = NftFaults(reactor, who.state, who.name, reactor, config.network.match)
+    endpoint = EnrolledEndpoint(reactor, who.manager, who.wire_port, enrolment)
+    return Volunteer(
+        reactor,
+        who.name,
+        functools.partial(_facts, who),
+        ChrootSandbox(
+            reactor,
+            who.state,
+            who.name,
+            sandbox.uids,
+            sandbox.mode,
+            sandbox.resolv_conf,
+            lambda: () if network.group is None else (network.group,),
+            sandbox.skeletons,
+            sandbox.seccomp,
+        ),
+        FileBlobStore(who.state / "cache", LARGEST_SOURCE, reactor, durable=False),
+        HttpsTransfer(
+            reactor, who.manager, who.api_port, who.authority, lambda: session.token, reactor
+        ),
+        session,
+        who.state / "spool",
+        functools.partial(_dialler, reactor, endpoint),
+        config.cache.size,
+        network,
+        functools.partial(_make_door, reactor),
+        after_job=_after_job(reactor, who),
+        doors=_own_ports(reactor, config),
+    )
+
+
+def _own_ports(reactor: Any, config: VolunteerConfig) -> OwnPorts:
+    who, network = config.volunteer, config.network
+    return OwnPorts(
+        reactor,
+        who.manager,
+        (who.wire_port, who.api_port, *network.ports),
+        # Where this volunteer has a console the others have too, at the same port.
+        everywhere=(config.console.port,) if config.console.port else (),
+        closed=network.closed,
+        open=network.open,
+    )
 
 
 def _after_job(reactor: Any, who: Registration) -> Command | None:
