@@ -6,7 +6,8 @@ PYTHON ?=
 ARGS ?=
 
 venv := .venv/bin
-build_doc := $(venv)/sphinx-build -n -W -q doc doc/_build/html
+sphinx := $(venv)/sphinx-build -n -W -q -d doc/_build/doctrees
+build_doc := $(sphinx) -b html doc doc/_build/html && $(sphinx) -b man doc doc/_build/man
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What the sandbox, the lab and the jobs in the tests use of the machine, by Debian package.
@@ -56,7 +57,7 @@ format: venv ## mend of format and lint what can be mended without thinking
 	$(venv)/ruff format .
 
 .PHONY: doc
-doc: venv ## the documentation, in doc/_build/html
+doc: venv ## the documentation, in doc/_build/html, and manual pages, in doc/_build/man
 	$(build_doc)
 
 .PHONY: bench

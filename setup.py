@@ -30,6 +30,7 @@ TEST = [
     "hypothesis>=6.100",  # the oldest our tests were run with
     "packaging>=22",  # the oldest our tests were run with
     "coverage>=7.4",  # the oldest our tests were run with
+    "sphinx>=8.1",  # see DOC; the tests build the manual pages
     # The tests of packaging build and install with these two:
     "pip>=23.0",  # what a virtual environment of Debian 12 begins with
     "setuptools>=70.1",  # the first that makes wheels without the package of that name

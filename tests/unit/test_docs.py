@@ -193,7 +193,7 @@ def all_commands(command: click.Command) -> Iterator[click.Command]:
 def test_the_page_on_the_command_line_has_every_exit_code() -> None:
     table = page("using").split("Exit codes\n")[1]
     codes = {value for value in vars(exits).values() if type(value) is int}
-    assert {int(code) for code in re.findall(r"(?m)^(\d+) ", table)} == codes
+    assert {int(code) for code in re.findall(r"(?m)^(\d+)$", table)} == codes
 
 
 def test_the_page_on_the_api_has_every_request() -> None:
