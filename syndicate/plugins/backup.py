@@ -6,6 +6,8 @@ change and logs only grow, so that what is copied later is never less than the d
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -21,7 +23,7 @@ from typing import IO, Any, Protocol
 import attrs
 
 from syndicate import __version__
-from syndicate.domain.errors import Conflict, Corrupt
+from syndicate.domain.errors import Conflict, Corrupt, NotFound, StorageFull
 from syndicate.store.copying import Contents, contents, copy_database
 from syndicate.store.schema import DATABASE, MADE
 from syndicate.store.state_directory import sync_directory
@@ -30,6 +32,9 @@ MANIFEST = "manifest.json"
 #: Counts the forms that a backup has had.
 FORM = 1
 PORTION = 1 << 20
+
+#: What the system says where no more can be written.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #: In the state directory, but not of it: the lock, the live database, and what is made anew.
 PASSED_OVER = (
@@ -68,11 +73,26 @@ def make(state: Path, target: Path) -> Made:
     :param target: not there yet; a tarball if its name ends like one.
     :raises Conflict: ``target`` exists.
     :raises Corrupt: the database, or a blob that a job still needs, is damaged or lacking.
+    :raises NotFound: there is no directory for it.
+    :raises StorageFull: there is no room for it; nothing of it is left.
     """
     if target.exists():
         raise Conflict(f"{target} exists already; choose another name.")
     if target.absolute().is_relative_to(state.absolute()):
         raise Conflict(f"{target} is below the state directory itself; choose another place.")
+    if not target.absolute().parent.is_dir():
+        raise NotFound(f"There is no directory {target.absolute().parent}; make it first.")
+    try:
+        return _make(state, target)
+    except OSError as error:
+        if error.filename is None and error.errno in _NO_ROOM:
+            raise StorageFull(
+                f"There is no room for the backup {target}: {error.strerror}. It was removed."
+            ) from error
+        raise
+
+
+def _make(state: Path, target: Path) -> Made:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as of:
         database = Path(of) / DATABASE
         copy_database(state / DATABASE, database)
@@ -239,5 +259,7 @@ class _Tarball:
 
     def abandon(self) -> None:
         """See `Sink.abandon`."""
-        self._file.close()
         self._draft.unlink(missing_ok=True)
+        # What it holds back has no room either.
+        with contextlib.suppress(OSError):
+            self._file.close()

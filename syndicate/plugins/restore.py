@@ -131,7 +131,9 @@ def _lay_out(source: Path, draft: Path) -> dict[str, Any]:
         for name, file in _files(source):
             digests[name] = _copy(file, _below(draft, name))
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise Corrupt(f"The backup {source} is damaged, or no backup: {error}.") from error
+        # Of a file that is no tarball at all Python lists what it has tried, on many lines.
+        why = str(error) if "\n" not in str(error) else "it is no tarball"
+        raise Corrupt(f"The backup {source} is damaged, or no backup: {why}.") from error
     path = draft / MANIFEST
     if not path.exists():
         raise Invalid(f"{source} is no backup, or was cut short: it has no {MANIFEST}.")

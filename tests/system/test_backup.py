@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -196,3 +199,65 @@ def test_a_backup_for_which_there_is_no_room_leaves_nothing_behind(
                 assert "full" in failed.err or "space" in failed.err
                 assert [path.name for path in disk.iterdir()] == ["filler"]
             filler.unlink()
+
+
+@pytest.mark.parametrize("name", ["copy", "copy.tar", "copy.tar.gz"])
+def test_a_backup_whose_last_words_have_no_room_leaves_nothing_behind(
+    good: Path, tmp_path: Path, name: str
+) -> None:
+    bring_back(good / "copy", tmp_path / "state")
+    size = (tmp_path / "state/state.db").stat().st_size
+    (tmp_path / "state/tokens/large").write_bytes(os.urandom(size + 4096))
+    blocks = size // 512 + 4
+    (tmp_path / "to").mkdir()
+    failed = subprocess.run(
+        [
+            *("sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh"),
+            *(sys.executable, "-c", "from syndicate.plugins.command import main; main()"),
+            *("backup", "--state", tmp_path / "state", tmp_path / "to" / name),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert failed.returncode == 75
+    assert f"no room for the backup {tmp_path / 'to' / name}" in failed.stderr
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_where_a_backup_cannot_be_made_or_is_none_is_said_in_a_line(
+    good: Path, tmp_path: Path
+) -> None:
+    bring_back(good / "copy", tmp_path / "state")
+    refused = manage("backup", "--state", tmp_path / "state", tmp_path / "away/copy.tar")
+    assert refused.code == 3
+    assert f"There is no directory {tmp_path / 'away'}" in refused.err
+    (tmp_path / "text.tar").write_text("hello")
+    refused = manage("restore", "--state", tmp_path / "new", tmp_path / "text.tar")
+    assert refused.code == 1
+    assert refused.err.count("\n") == 1
+    assert "it is no tarball" in refused.err
+
+
+def test_a_restored_manager_is_obeyed_by_volunteers_that_have_seen_later_ones(
+    daemon: ManagerDaemon, tmp_path: Path
+) -> None:
+    daemon.start()
+    assert manage("backup", "-c", daemon.config, tmp_path / "copy").code == 0
+    for _ in range(2):
+        daemon.stop()
+        daemon.start()
+    daemon.stop()
+    seen = term_of(daemon.state)
+    assert manage("restore", "-c", daemon.config, "--force", tmp_path / "copy").code == 0
+    daemon.start()
+    daemon.stop()
+    assert term_of(daemon.state) > seen
+
+
+def term_of(state: Path) -> int:
+    database = sqlite3.connect(state / "state.db")
+    (term,) = database.execute("SELECT value FROM meta WHERE name = 'term'").fetchone()
+    database.close()
+    return int(term)
