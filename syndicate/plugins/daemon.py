@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -37,10 +38,18 @@ class ConfigOptions(usage.Options):
             raise usage.UsageError("Say which configuration to use: --config FILE.")
 
 
-def load(options: Any, read: Callable[[Path], Config]) -> Config:
-    """The configuration; mistakes end the start with a message, not with a traceback."""
+def make(
+    options: Any,
+    read: Callable[[Path], Config],
+    build: Callable[[Any, Config], IService],
+) -> IService:
+    """The service that a configuration wants; what is wrong with that, or with what has to be
+    there before, ends the start with a message and not with a traceback.
+    """
+    from twisted.internet import reactor
+
     try:
-        return read(Path(options["config"]))
+        return build(reactor, read(Path(options["config"])))
     except SyndicateError as error:
         raise SystemExit(str(error)) from None
 
@@ -91,6 +100,14 @@ class Daemon(Service):
         except (SyndicateError, OSError) as error:
             log.critical("{name} cannot start: {why}", name=self._name, why=str(error))
             self._give_up(str(error))
+        except CannotListenError as error:
+            where = f"{error.interface}:{error.port}"
+            why = (
+                f"It cannot listen on {where}: {error.socketError.strerror}. "
+                "Stop what listens there, or configure another port or address."
+            )
+            log.critical("{name} cannot start: {why}", name=self._name, why=why)
+            self._give_up(why)
         except Exception as error:  # noqa: BLE001  (the edge of the daemon: logged whole)
             log.failure("{name} cannot start", name=self._name)
             self._give_up(repr(error))

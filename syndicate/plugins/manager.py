@@ -31,7 +31,7 @@ from syndicate.manager.site import Site
 from syndicate.manager.uploads import Room
 from syndicate.plain import field_names
 from syndicate.plugins.console import make_console
-from syndicate.plugins.daemon import ConfigOptions, Daemon, load
+from syndicate.plugins.daemon import ConfigOptions, Daemon, make
 from syndicate.plugins.doors import DoorOverTls, bad_certificate
 from syndicate.plugins.founding import found
 from syndicate.sandbox.inspector import LauncherInspector
@@ -54,9 +54,7 @@ class Options(ConfigOptions):
 
 def makeService(options: Any) -> IService:
     """The manager's service, as its configuration wants it."""
-    from twisted.internet import reactor
-
-    return make_manager(reactor, load(options, load_manager))
+    return make(options, load_manager, make_manager)
 
 
 def make_manager(reactor: Any, config: ManagerConfig) -> Daemon:

@@ -25,13 +25,13 @@ from syndicate.config.volunteer import Registration, VolunteerConfig, load_volun
 from syndicate.credentials.enrolment import EnrolledEndpoint, Enrolment
 from syndicate.credentials.identity import VolunteerIdentity
 from syndicate.credentials.renewal import Renewal
-from syndicate.domain.errors import Invalid
+from syndicate.domain.errors import Invalid, Unavailable
 from syndicate.domain.job import Limits
 from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import NetworkFacts
 from syndicate.network.nft import NftFaults
 from syndicate.plugins.console import make_console
-from syndicate.plugins.daemon import ConfigOptions, Daemon, load
+from syndicate.plugins.daemon import ConfigOptions, Daemon, make
 from syndicate.plugins.own_ports import OwnPorts
 from syndicate.sandbox.chroot import ChrootSandbox
 from syndicate.sandbox.interface import SandboxFacts
@@ -53,18 +53,22 @@ class Options(ConfigOptions):
 
 def makeService(options: Any) -> IService:
     """The volunteer's service, as its configuration wants it."""
-    from twisted.internet import reactor
-
-    return make_volunteer(reactor, load(options, load_volunteer))
+    return make(options, load_volunteer, make_volunteer)
 
 
 def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
     """A volunteer of real parts.
 
-    :raises SystemExit: its credentials cannot be read.
+    :raises Unavailable: its state directory cannot be made.
     """
     who = config.volunteer
-    who.state.mkdir(mode=0o711, parents=True, exist_ok=True)
+    try:
+        who.state.mkdir(mode=0o711, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            f"The state directory {who.state} cannot be made: {error.strerror}. Choose another one "
+            "([volunteer] state), or make it for the user that the volunteer runs as."
+        ) from error
     session = Session()
     enrolment = Enrolment(
         reactor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -211,3 +212,16 @@ async def test_a_log_that_was_synced_survives_a_power_cut_and_another_does_not(
             found.close()
         store.close()
     assert logs == [b"kept and kept too", b""]
+
+
+def test_the_reserve_of_a_disk_is_left_to_others(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    roomy = FileLogStore(tmp_path / "roomy", CAP, the_reactor(), reserve=1)
+    assert roomy.append(1, 1, "master", 0, b"one") == 3
+    roomy.close()
+    full = FileLogStore(tmp_path / "full", CAP, the_reactor(), reserve=2 * free)
+    with pytest.raises(StorageFull, match="full but for its reserve"):
+        full.append(1, 1, "master", 0, b"one")
+    assert full.length(1, 1, "master") == 0
+    assert full.append(1, 1, "master", 0, b"") == 0
+    full.close()

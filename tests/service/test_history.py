@@ -277,3 +277,20 @@ def test_one_user_cannot_fill_the_queue_for_others(make_cluster: MakeCluster) ->
     assert cluster.job(running).state is JobState.RUNNING
     cluster.cancel(last)
     assert cluster.submit(1) > last
+
+
+def test_jobs_that_are_being_stored_count_as_waiting(make_cluster: MakeCluster) -> None:
+    cluster = small(make_cluster, behaviour=forever, queued_per_user=2)
+    spec = spec_of(cluster, b"a source")
+    held = hold_commits(cluster)
+    asked = [
+        Deferred.fromCoroutine(cluster.manager.admission.submit(ANN, f"token-{n}", spec))
+        for n in range(4)
+    ]
+    cluster.settle()
+    held.callback(None)
+    new = [cluster.result_of(each)[1] for each in asked[:2]]
+    assert new == [True, True]
+    for each in asked[2:]:
+        with pytest.raises(TooMany):
+            cluster.result_of(each)
