@@ -60,6 +60,12 @@ class Opens(Protocol):
     def open(self) -> Awaitable[None]:
         """Open them."""
 
+    def startService(self) -> None:
+        """See `IService`."""
+
+    def stopService(self) -> Deferred[None]:
+        """See `IService`."""
+
 
 class Daemon(Service):
     """Opens a service once the reactor runs, then starts it, and the services that need it open.
@@ -75,7 +81,7 @@ class Daemon(Service):
         self,
         reactor: Any,
         name: str,
-        inner: Any,
+        inner: Opens,
         serve: Callable[[], Awaitable[None]],
         prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -134,6 +140,6 @@ class Daemon(Service):
         await _maybe(self._inner.stopService())
 
 
-async def _maybe(stopping: Deferred[object] | None) -> None:
+async def _maybe(stopping: Deferred[Any] | None) -> None:
     if stopping is not None:
         await stopping

@@ -59,7 +59,7 @@ def makeService(options: Any) -> IService:
 def make_volunteer(reactor: Any, config: VolunteerConfig) -> Daemon:
     """A volunteer of real parts.
 
-    :raises Unavailable: its state directory cannot be made.
+    :raises SyndicateError: its state directory cannot be made, or its authority be read.
     """
     who = config.volunteer
     try:
