@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from syndicate.config.reading import read_toml
 from syndicate.domain.errors import InvalidJob, NotFound
 from syndicate.domain.spec import spec_values
 
@@ -84,12 +85,7 @@ def _file_of(path: Path) -> Path | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InvalidJob(f"The job file {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidJob(f"The job file {path} is no TOML: {error}.") from error
+    table = read_toml(path, "job file", InvalidJob)
     table.setdefault("source", ".")
     return table
 

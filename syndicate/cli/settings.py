@@ -6,7 +6,6 @@ user's and the system's configuration, and at last the lab that runs on this mac
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from syndicate.cli.exits import Unreachable
-from syndicate.domain.errors import Forbidden, Invalid
+from syndicate.domain.errors import Forbidden
+from syndicate.domain.values import did_you_mean
 
 if TYPE_CHECKING:
     from syndicate.lab.state import Description
@@ -153,25 +153,17 @@ def _files() -> Iterator[Path]:
 
 
 def _read(path: Path) -> Layer:
-    import tomllib
+    from syndicate.config.reading import mistaken, read_toml
 
-    try:
-        found = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise Invalid(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"The configuration {path} is no TOML: {error}.") from error
+    found = read_toml(path)
     problems = []
     for key, value in found.items():
         if key not in _FILE_KEYS:
-            near = difflib.get_close_matches(key, _FILE_KEYS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            problems.append(f"{key}: no such key{hint}")
+            problems.append(f"{key}: no such key{did_you_mean(key, _FILE_KEYS)}")
         elif not isinstance(value, str):
             problems.append(f"{key}: {value!r} is not a text")
     if problems:
-        listed = "\n  ".join(problems)
-        raise Invalid(f"The configuration {path} has mistakes:\n  {listed}", problems=problems)
+        raise mistaken(path, problems)
     for key in ("token_file", "authority", "console_key"):
         if key in found:
             found[key] = str(path.absolute().parent / Path(found[key]).expanduser())

@@ -14,29 +14,20 @@ from syndicate.config.values import (
     parse_port,
     parse_text,
     parse_texts,
-    parse_truth,
-    parse_whole,
 )
 from syndicate.domain.job import Limits
 from syndicate.domain.quantities import parse_size, parse_span
+from syndicate.domain.values import parse_cores, parse_rate, parse_truth, parse_whole
 
 #: Where volunteers dial, and where people and their programs do.
 WIRE_PORT = 7070
 API_PORT = 7080
 
 
-def _parse_cores(value: object) -> float:
-    return _positive(value, 1e6, "a number of cores")
-
-
-def _parse_rate(value: object) -> float:
-    return _positive(value, 1e9, "a number for each second")
-
-
-def _positive(value: object, most: float, what: str) -> float:
-    if type(value) not in (int, float) or not 0 < value <= most:  # type: ignore[operator]
-        raise ValueError(f"{value!r} is not {what}")
-    return float(value)  # type: ignore[arg-type]
+def _parse_some_cores(value: object) -> float:
+    if not (cores := parse_cores(value)):
+        raise ValueError(f"{value!r} is not a number of cores")
+    return cores
 
 
 @attrs.frozen
@@ -69,16 +60,16 @@ class Maxima:
     machines: int = key(parse_whole, default=1000)
     wall: float = key(parse_span, default=24 * 3600.0)
     cpu: float = key(parse_span, default=2400 * 3600.0)
-    cores: float = key(_parse_cores, default=1024.0)
+    cores: float = key(_parse_some_cores, default=1024.0)
     memory: int = key(parse_size, default=64 << 30)
     pids: int = key(parse_whole, default=32768)
     files: int = key(parse_whole, default=65536)
     output: int = key(parse_size, default=1 << 30)
     disk: int = key(parse_size, default=256 << 30)
     inodes: int = key(parse_whole, default=16_000_000)
-    fault_calls: float = key(_parse_rate, default=1000.0)
-    calls: float = key(_parse_rate, default=1000.0)
-    samples: float = key(_parse_rate, default=100_000.0)
+    fault_calls: float = key(parse_rate, default=1000.0)
+    calls: float = key(parse_rate, default=1000.0)
+    samples: float = key(parse_rate, default=100_000.0)
     connections: int = key(parse_whole, default=256)
     #: Bytes of one source tarball, packed and unpacked.
     source: int = key(parse_size, default=1 << 30)
@@ -91,16 +82,16 @@ class Defaults:
 
     wall: float = key(parse_span, default=Limits().wall)
     cpu: float = key(parse_span, default=Limits().cpu)
-    cores: float = key(_parse_cores, default=Limits().cores)
+    cores: float = key(_parse_some_cores, default=Limits().cores)
     memory: int = key(parse_size, default=Limits().memory)
     pids: int = key(parse_whole, default=Limits().pids)
     files: int = key(parse_whole, default=Limits().files)
     output: int = key(parse_size, default=Limits().output)
     disk: int = key(parse_size, default=Limits().disk)
     inodes: int = key(parse_whole, default=Limits().inodes)
-    fault_calls: float = key(_parse_rate, default=Limits().fault_calls)
-    calls: float = key(_parse_rate, default=Limits().calls)
-    samples: float = key(_parse_rate, default=Limits().samples)
+    fault_calls: float = key(parse_rate, default=Limits().fault_calls)
+    calls: float = key(parse_rate, default=Limits().calls)
+    samples: float = key(parse_rate, default=Limits().samples)
     connections: int = key(parse_whole, default=Limits().connections)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 
 from syndicate.domain.errors import Invalid
+from syndicate.domain.values import did_you_mean
 
 T = TypeVar("T", bound=attrs.AttrsInstance)
 
@@ -22,7 +21,7 @@ def load(path: Path, kind: type[T]) -> T:
         `syndicate.config.values.key`.
     :raises Invalid: what is wrong with the file: every mistake with its place.
     """
-    table = _read(path)
+    table = read_toml(path)
     attrs.resolve_types(kind)
     kinds = {field.name: field.type for field in attrs.fields(kind)}
     problems: list[str] = []
@@ -33,20 +32,32 @@ def load(path: Path, kind: type[T]) -> T:
     }
     for name in table:
         if name not in kinds:
-            problems.append(f"{name}: no such section{_did_you_mean(name, kinds)}")
+            problems.append(f"{name}: no such section{did_you_mean(name, kinds)}")
     if problems:
-        listed = "\n  ".join(problems)
-        raise Invalid(f"The configuration {path} has mistakes:\n  {listed}", problems=problems)
+        raise mistaken(path, problems)
     return kind(**sections)
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_toml(
+    path: Path, what: str = "configuration", error: type[Invalid] = Invalid
+) -> dict[str, Any]:
+    """The table that a file holds.
+
+    :param what: what it is, for people.
+    :param error: what to raise if it cannot be read, or is no TOML.
+    """
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise Invalid(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"The configuration {path} is no TOML: {error}.") from error
+    except OSError as failure:
+        raise error(f"The {what} {path} cannot be read: {failure.strerror}.") from failure
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+        raise error(f"The {what} {path} is no TOML: {failure}.") from failure
+
+
+def mistaken(path: Path, problems: list[str]) -> Invalid:
+    """The error for a configuration with mistakes."""
+    listed = "\n  ".join(problems)
+    return Invalid(f"The configuration {path} has mistakes:\n  {listed}", problems=problems)
 
 
 def _section(
@@ -60,7 +71,7 @@ def _section(
     values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in fields:
-            problems.append(f"{name}.{key}: no such key{_did_you_mean(key, fields)}")
+            problems.append(f"{name}.{key}: no such key{did_you_mean(key, fields)}")
             continue
         try:
             values[key] = fields[key].metadata["parse"](value)
@@ -70,9 +81,3 @@ def _section(
         if field.default is attrs.NOTHING and key not in given:
             problems.append(f"{name}.{key}: is missing")
     return None if problems else kind(**values)
-
-
-def _did_you_mean(word: str, known: Mapping[str, object]) -> str:
-    """``; did you mean 'cores'?`` where a known word is near, else nothing."""
-    near = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -11,19 +11,7 @@ from typing import Any
 
 import attrs
 
-
-def parse_whole(value: object) -> int:
-    """A whole number; true and false are none."""
-    if type(value) is not int:
-        raise ValueError(f"{value!r} is not a whole number")
-    return value
-
-
-def parse_truth(value: object) -> bool:
-    """True or false."""
-    if type(value) is not bool:
-        raise ValueError(f"{value!r} is not true or false")
-    return value
+from syndicate.domain.values import parse_whole
 
 
 def parse_port(value: object) -> int:

@@ -18,10 +18,9 @@ from syndicate.config.values import (
     parse_port,
     parse_text,
     parse_texts,
-    parse_truth,
-    parse_whole,
 )
 from syndicate.domain.quantities import parse_size, parse_span
+from syndicate.domain.values import parse_truth, parse_whole
 
 
 def _parse_ports(value: object) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ All mistakes are found in one go, each with its place, so that a user mends them
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ import attrs
 from syndicate.domain.errors import InvalidJob
 from syndicate.domain.job import JobSpec, Limits, Resources
 from syndicate.domain.quantities import parse_size, parse_span
+from syndicate.domain.values import did_you_mean, parse_cores, parse_rate, parse_truth, parse_whole
 
 #: Longest name of a job, in characters.
 NAME_LENGTH = 200
@@ -24,40 +24,16 @@ ENTRIES = 100
 Reader = Callable[[object], Any]
 
 
-def _whole(value: object) -> int:
-    if type(value) is not int:
-        raise ValueError(f"{value!r} is not a whole number")
-    return value
-
-
 def _positive(value: object) -> int:
-    if _whole(value) < 1:
+    if parse_whole(value) < 1:
         raise ValueError(f"{value!r} is less than 1")
-    return _whole(value)
+    return parse_whole(value)
 
 
 def _count(value: object) -> int:
-    if not 0 <= _whole(value) < 1 << 63:
+    if not 0 <= parse_whole(value) < 1 << 63:
         raise ValueError(f"{value!r} is less than 0, or too large")
-    return _whole(value)
-
-
-def _cores(value: object) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= 1e6:  # type: ignore[operator]
-        raise ValueError(f"{value!r} is not a number of cores")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _rate(value: object) -> float:
-    if type(value) not in (int, float) or not 0 < value <= 1e9:  # type: ignore[operator]
-        raise ValueError(f"{value!r} is not a number for each second")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _truth(value: object) -> bool:
-    if type(value) is not bool:
-        raise ValueError(f"{value!r} is not true or false")
-    return value
+    return parse_whole(value)
 
 
 def _name(value: object) -> str:
@@ -107,19 +83,19 @@ def _env(value: object) -> tuple[tuple[str, str], ...]:
 _LIMITS: Mapping[str, Reader] = {
     "wall": parse_span,
     "cpu": parse_span,
-    "cores": _cores,
+    "cores": parse_cores,
     "memory": parse_size,
     "pids": _positive,
     "files": _positive,
     "output": parse_size,
     "disk": parse_size,
     "inodes": _positive,
-    "fault_calls": _rate,
-    "calls": _rate,
-    "samples": _rate,
+    "fault_calls": parse_rate,
+    "calls": parse_rate,
+    "samples": parse_rate,
     "connections": _positive,
 }
-_RESOURCES: Mapping[str, Reader] = {"cores": _cores, "memory": parse_size, "arch": _texts}
+_RESOURCES: Mapping[str, Reader] = {"cores": parse_cores, "memory": parse_size, "arch": _texts}
 _SPEC: Mapping[str, Reader] = {
     "name": _name,
     "sha256": _digest,
@@ -127,7 +103,7 @@ _SPEC: Mapping[str, Reader] = {
     "machines": _positive,
     "outputs": _patterns,
     "env": _env,
-    "linger": _truth,
+    "linger": parse_truth,
     "clients": _count,
     "client_sha256": _digest,
     "client_size": _positive,
@@ -194,8 +170,7 @@ def _read(
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in readers:
-            near = difflib.get_close_matches(str(key), [*readers, *others], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(key, [*readers, *others])
             problems.append(f"{place}{key}: no such key{hint}")
             continue
         try:
