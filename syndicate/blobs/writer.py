@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from syndicate.blobs.interface import IBlobWriter
 from syndicate.domain.errors import Invalid, StorageFull, StorageReadOnly, TooLarge, Unavailable
+from syndicate.durable import sync_directory
 
 #: Bytes read at once when a file is hashed.
 PORTION = 1 << 20
@@ -142,7 +143,7 @@ class FileBlobWriter:
         os.utime(self._place.whole)
         if self._durable:
             for directory in (shelf, shelf.parent) if made else (shelf,):
-                _sync_directory(directory)
+                sync_directory(directory)
 
     def abandon(self) -> None:
         if not self._finishing:
@@ -156,11 +157,3 @@ class FileBlobWriter:
             os.close(self._fd)
             self._fd = None
         self._let_go()
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -6,10 +6,8 @@ and no public authority is needed. Its key stays in the manager's state director
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from syndicate.credentials.interface import SERVER_NAME as SERVER_NAME
 from syndicate.domain.errors import Corrupt, Invalid, Unavailable
+from syndicate.durable import replace_file
 
 #: Names and addresses that are in every certificate of a manager.
 ALWAYS = (SERVER_NAME, "localhost", "127.0.0.1")
@@ -240,22 +239,3 @@ def key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
 def certificate_bytes(certificate: x509.Certificate) -> bytes:
     """A certificate as its file holds it."""
     return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def replace_file(path: Path, content: bytes, mode: int) -> None:
-    """Put a file in place whole and durably; never readable with more rights than its own."""
-    unfinished = path.with_name(path.name + ".new")
-    with contextlib.suppress(FileNotFoundError):
-        unfinished.unlink()
-    fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fchmod(fd, mode)
-        os.fsync(fd)
-    unfinished.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

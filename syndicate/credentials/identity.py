@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from syndicate.credentials.authority import key_bytes, replace_file
+from syndicate.credentials.authority import key_bytes
 from syndicate.domain.errors import Corrupt, Unavailable
+from syndicate.durable import replace_file
 
 #: A certificate is renewed once less than this part of its life is left.
 LEFT = 1 / 3

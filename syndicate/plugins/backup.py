@@ -24,9 +24,9 @@ import attrs
 
 from syndicate import __version__
 from syndicate.domain.errors import Conflict, Corrupt, NotFound, StorageFull
+from syndicate.durable import sync_directory
 from syndicate.store.copying import Contents, contents, copy_database
 from syndicate.store.schema import DATABASE, MADE
-from syndicate.store.state_directory import sync_directory
 
 MANIFEST = "manifest.json"
 #: Counts the forms that a backup has had.

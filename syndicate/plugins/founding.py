@@ -5,7 +5,6 @@ Made when missing, at its first start or by ``syndicate-manager init`` before th
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import attrs
@@ -14,6 +13,7 @@ from syndicate.config.manager import ManagerConfig
 from syndicate.credentials.authority import Authority, ensure_authority
 from syndicate.credentials.tokens import new_secret
 from syndicate.domain.errors import Unavailable
+from syndicate.durable import replace_file
 
 #: First tokens: file below ``tokens/``, role, user.
 FIRST_TOKENS = (
@@ -63,13 +63,7 @@ def _first_secret(path: Path) -> str:
     try:
         if not path.exists():
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            draft = path.with_suffix(".new")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-            with os.fdopen(os.open(draft, flags, 0o600), "w") as file:
-                file.write(new_secret() + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(path)
+            replace_file(path, f"{new_secret()}\n".encode("ascii"))
         return path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise Unavailable(f"The token {path} cannot be used: {error}.") from error

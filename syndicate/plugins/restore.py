@@ -23,11 +23,12 @@ from typing import IO, Any
 import attrs
 
 from syndicate.domain.errors import Conflict, Corrupt, Invalid
+from syndicate.durable import sync_directory
 from syndicate.plugins.backup import FORM, MANIFEST, PORTION
 from syndicate.plugins.carrying import Carried, carry_over
 from syndicate.store.copying import check, contents, prepare_to_go_on
 from syndicate.store.schema import DATABASE
-from syndicate.store.state_directory import DirectoryLock, sync_directory
+from syndicate.store.state_directory import DirectoryLock
 
 
 @attrs.frozen

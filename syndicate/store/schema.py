@@ -10,7 +10,7 @@ import sqlite3
 from pathlib import Path
 
 from syndicate.domain.errors import Corrupt
-from syndicate.store.state_directory import sync_directory
+from syndicate.durable import sync_directory
 
 #: Step ``n`` (from 1) makes format ``n`` out of format ``n - 1``.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (

@@ -15,6 +15,7 @@ from pathlib import Path
 import attrs
 
 from syndicate.domain.errors import StateDirectoryInUse, StorageReadOnly, Unavailable
+from syndicate.durable import sync_directory
 
 
 def make_durable_directory(directory: Path) -> None:
@@ -32,15 +33,6 @@ def make_durable_directory(directory: Path) -> None:
             f"The directory {directory} cannot be made: {error.strerror}. "
             "Make it, or choose another, and start again."
         ) from error
-
-
-def sync_directory(directory: Path) -> None:
-    """Bring the names in a directory to the disk: what was made, renamed or removed there."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @attrs.define(eq=False)

@@ -8,7 +8,6 @@ which goes with every hello until the next one comes, and the highest term that 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from syndicate.domain.errors import Invalid
+from syndicate.durable import UNFINISHED, replace_file
 from syndicate.plain import from_plain, to_plain
 from syndicate.volunteer.invocation import key_of
 from syndicate.wire.interface import EndReport, GivenBack
@@ -56,7 +56,7 @@ class Outbox:
         :raises OSError: the directory cannot be made or read.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for draft in self._directory.glob("*.draft"):
+        for draft in self._directory.glob(f"*{UNFINISHED}"):
             draft.unlink()
         reports = [self._read(path, EndReport) for path in self._directory.glob(f"*{_REPORT}")]
         for report in sorted((r for r in reports if r is not None), key=_key):
@@ -100,14 +100,14 @@ class Outbox:
         if term > self.term:
             self.term = term
             try:
-                _replace(self._directory / _TERM, json.dumps(term))
+                replace_file(self._directory / _TERM, json.dumps(term).encode())
             except OSError as error:
                 self._complain(error)
 
     async def _write(self, name: str, value: object) -> None:
-        text = json.dumps(to_plain(value))
+        content = json.dumps(to_plain(value)).encode()
         try:
-            await self._aside(_replace, self._directory / name, text)
+            await self._aside(replace_file, self._directory / name, content)
         except OSError as error:
             self._complain(error)
         else:
@@ -136,24 +136,6 @@ def _key(report: EndReport) -> Key:
 
 def _name(report: EndReport) -> str:
     return f"{key_of(report.part)}.{report.run}{_REPORT}"
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f"{path.name}.draft")
-    try:
-        with draft.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-    except OSError:
-        draft.unlink(missing_ok=True)  # on a disk that is full, say
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _remove(path: Path) -> None:

@@ -76,11 +76,11 @@ def test_everything_is_there_again_after_a_crash(directory: Path) -> None:
 def test_what_a_crash_left_half_written_is_nothing(directory: Path) -> None:
     outbox = opened(directory)
     now(outbox.add(report()))
-    (directory / "9.1.master.1.report.draft").write_text('{"part": ')
+    (directory / "9.1.master.1.report.new").write_text('{"part": ')
     (directory / "8.1.master.1.report").write_text('{"part": ')
     assert opened(directory).reports == (report(),)
     assert [path.name for path in directory.glob("8.*")] == ["8.1.master.1.unreadable"]
-    assert not list(directory.glob("*.draft"))
+    assert not list(directory.glob("*.new"))
 
 
 def test_a_full_disk_does_not_keep_a_report_from_being_told(directory: Path) -> None:
