@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
 from syndicate.api.exchange import flag_of, number_of, text_of
@@ -162,25 +161,14 @@ class Following:
         self, request: Request, number: int, reached: Callable[[Job], bool], patience: float
     ) -> None:
         """Wait until a job has got somewhere, the time is over, or the reader is gone."""
-        over: Deferred[None] = Deferred()
 
-        def look() -> None:
+        def there() -> bool:
             job = self._manager.book.stored(number)
-            if (job is None or reached(job)) and not over.called:
-                over.callback(None)
+            return job is None or reached(job)
 
-        def stop(_: object = None) -> None:
-            if not over.called:
-                over.callback(None)
-
-        unsubscribe = self._manager.feed.subscribe(number, look)
-        timer: IDelayedCall = self._clock.callLater(patience, stop)
-        request.notifyFinish().addBoth(stop)
-        look()
-        await over
-        unsubscribe()
-        if timer.active():
-            timer.cancel()
+        waiting = self._manager.feed.until(number, there, self._clock, patience)
+        request.notifyFinish().addBoth(lambda _: waiting.cancel())
+        await waiting
 
 
 def _event_views(number: int, stored: list[Any], after: int) -> list[dict[str, Any]]:

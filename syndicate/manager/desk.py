@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
 from syndicate.domain.errors import BY_CODE, AlreadyRunning, Conflict, Unsupported
@@ -172,20 +172,8 @@ class FaultDesk:
         return self._orders.machine(job, name)
 
     async def _until(self, job: Job, there: Callable[[], bool]) -> None:
-        """Wait, but not for ever, for what comes with an event of a job."""
-        if there():
-            return
-        changed: Deferred[None] = Deferred()
-
-        def look() -> None:
-            if not changed.called and there():
-                changed.callback(None)
-
-        unsubscribe = self._book.feed.subscribe(job.number, look)
-        try:
-            await changed.addTimeout(START, self._clock, too_late)
-        finally:
-            unsubscribe()
+        if not await self._book.feed.until(job.number, there, self._clock, START):
+            too_late(None, START)
 
     # To the links of a job.
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
 
 class Feed:
     """Calls back subscribers of a job; they look up for themselves what is new."""
@@ -25,6 +28,33 @@ class Feed:
                 del self._subscribers[job]
 
         return end
+
+    def until(
+        self, job: int, there: Callable[[], bool], clock: IReactorTime, seconds: float
+    ) -> Deferred[bool]:
+        """Wait, but not for ever, for what comes with an event of a job.
+
+        :param there: asked now, and whenever something is new.
+        :returns: fires with True once it is there, and with False after so many seconds, or at once
+            when it is cancelled.
+        """
+        over: Deferred[bool] = Deferred(lambda waiting: waiting.callback(False))
+
+        def look() -> None:
+            if not over.called and there():
+                over.callback(True)
+
+        def end(result: bool) -> bool:
+            unsubscribe()
+            if timer.active():
+                timer.cancel()
+            return result
+
+        unsubscribe = self.subscribe(job, look)
+        timer = clock.callLater(seconds, over.cancel)
+        over.addBoth(end)
+        look()
+        return over
 
     def publish(self, job: int) -> None:
         """Something new of a job can be read."""

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from syndicate.domain.errors import Invalid, Revoked
@@ -148,18 +147,12 @@ class Handles:
         after = _number(after)
         stored = await self._events(number, after)
         if not stored:
-            news: Deferred[None] = Deferred()
 
-            def fire() -> None:
-                if not news.called:
-                    news.callback(None)
+            def there() -> bool:
+                job = self._book.stored(number)
+                return job is None or job.events > after
 
-            unsubscribe = self._book.feed.subscribe(number, fire)
-            timer = self._clock.callLater(EVENTS_WAIT, fire)
-            await news
-            unsubscribe()
-            if timer.active():
-                timer.cancel()
+            await self._book.feed.until(number, there, self._clock, EVENTS_WAIT)
             stored = await self._events(number, after)
         views = (event_view(number, n, event) for n, event in enumerate(stored, after + 1))
         return _fitting(views)[0]
