@@ -9,6 +9,7 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
+from syndicate.api.access import address_of
 from syndicate.api.exchange import body_of, data_of, flag_of, number_of, text_of
 from syndicate.audit.interface import DONE, Actor, Entry, IAudit, Kind, Wanted
 from syndicate.domain.errors import Forbidden, Invalid, SyndicateError, TooManyLogins
@@ -51,14 +52,13 @@ class Auditing:
         """Record somebody who was not let in; of too many from one address, those before tell."""
         if isinstance(error, TooManyLogins):
             return
-        address = request.getClientAddress()
         path = request.path.decode("ascii", "backslashreplace")
         method = request.method.decode("ascii", "backslashreplace")
         details = {"request": f"{method} {path}", "message": error.message}
         self._audit.record(
             Entry(
                 self._clock.seconds(),
-                Actor(Kind.STRANGER, address=getattr(address, "host", "")),
+                Actor(Kind.STRANGER, address=address_of(request)),
                 "login",
                 outcome=error.code,
                 details=details,

@@ -308,16 +308,8 @@ class Finished:
     @property
     def text(self) -> str:
         """The sentence for people."""
-        return (
-            f"The job {self.outcome.value}: {self.reason}"
-            if self.outcome
-            in (
-                Outcome.PASSED,
-                Outcome.FAILED,
-                Outcome.TIMED_OUT,
-            )
-            else f"The job was {self.outcome.value}: {self.reason}"
-        )
+        by_itself = self.outcome in (Outcome.PASSED, Outcome.FAILED, Outcome.TIMED_OUT)
+        return f"The job {'' if by_itself else 'was '}{self.outcome.value}: {self.reason}"
 
 
 JobEvent = (

@@ -40,7 +40,7 @@ class Facts:
     kernel: str
     #: ``root`` (all limits) or ``user`` (user namespaces), see doc/operating.
     sandbox: str
-    #: Names of the limits that are enforced there.
+    #: Names of the limits that are enforced there, and of what else keeps jobs in.
     enforced: tuple[str, ...] = ()
     #: Kinds of faults that work there, and ``(kind, why)`` of those that do not.
     faults: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from syndicate.domain.job import Job, JobSpec, JobState
 from syndicate.domain.lifecycle import Order, fold, unfold
 from syndicate.manager.feed import Feed
 from syndicate.manager.journal import Journal
+from syndicate.manager.keys import fault_key, job_key
 from syndicate.plain import event_to_plain, from_plain, to_plain
 from syndicate.store.interface import NEXT_JOB, Append, Operation, Put, Snapshot
 
@@ -235,7 +236,7 @@ class Book:
         operations = self._operations(job, event, now)
         if isinstance(event, FaultChanged):
             value = {"job": number, "fault": to_plain(event.fault)}
-            key = f"{number:016x}/{event.fault.number:08x}"
+            key = fault_key(number, event.fault.number)
             operations = (*operations, Put("fault", key, value))
         written = self._journal.write(*operations)
         self._once_written(before, job, written)
@@ -245,7 +246,7 @@ class Book:
     def _operations(job: Job, event: JobEvent, at: float) -> tuple[Operation, ...]:
         stored: Any = event_to_plain(event, at, job.attempt)
         return (
-            Put("job", f"{job.number:016x}", to_plain(job)),
+            Put("job", job_key(job.number), to_plain(job)),
             Append(job.number, job.events, stored),
         )
 

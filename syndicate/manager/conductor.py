@@ -33,7 +33,7 @@ from syndicate.domain.events import (
     MachineRevived,
     MachineRunning,
 )
-from syndicate.domain.job import Job, JobState, Machine, Role
+from syndicate.domain.job import Job, JobState, Machine, MachineState, Role
 from syndicate.domain.lifecycle import ACTIVE, Order, Prepare, Release, Start
 from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.book import Book
@@ -49,6 +49,12 @@ PREPARE_DEADLINE = 900.0
 START_DEADLINE = 60.0
 #: Seconds within which a volunteer must be clean after the order; then its link is dropped.
 RELEASE_DEADLINE = 60.0
+
+#: Where a machine stands to which this has happened already.
+_THERE = {
+    MachineReady: (MachineState.READY, MachineState.RUNNING),
+    MachineRunning: (MachineState.RUNNING,),
+}
 
 
 @attrs.define(eq=False)
@@ -274,9 +280,9 @@ class Conductor:
             return False
         if current.ended and not isinstance(event, MachineReleased | MachineLost):
             return False
-        if isinstance(event, MachineReady | MachineRunning) and current.state.value in (
-            event.kind.removeprefix("machine-"),
-            "running",
+        if (
+            isinstance(event, MachineReady | MachineRunning)
+            and current.state in _THERE[type(event)]
         ):
             return False  # A repeated order, answered again.
         self.happen(job.number, event)
@@ -293,7 +299,8 @@ class Conductor:
 
 
 def _before_running(job: Job, machine: Machine) -> bool:
-    return machine.state.value == "ready" and job.state in (JobState.RUNNING, JobState.FINISHING)
+    running = job.state in (JobState.RUNNING, JobState.FINISHING)
+    return running and machine.state is MachineState.READY
 
 
 def _too_late(result: object, timeout: float) -> Never:

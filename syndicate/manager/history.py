@@ -20,6 +20,7 @@ from syndicate.domain.job import Job, JobSpec
 from syndicate.manager.book import Book, Submission
 from syndicate.manager.desk import FaultDesk
 from syndicate.manager.journal import Journal
+from syndicate.manager.keys import fault_key, job_key, job_of
 from syndicate.manager.ledger import Ledger
 from syndicate.plain import from_plain, to_plain
 from syndicate.store.interface import Archive, Delete, IStore, Operation, Page, Put
@@ -73,7 +74,7 @@ class History:
         """Find out what is in the archive, and begin to look after the old."""
         self.archived = await self._store.archive_size("job")
         for key, _ in await self._store.archive("job", Page(limit=1)):
-            self._book.pass_over(int(key, 16))
+            self._book.pass_over(job_of(key))
         self._look()
         self._expire()
 
@@ -120,10 +121,10 @@ class History:
     def _set_aside(self, jobs: list[Job]) -> Deferred[None]:
         operations: list[Operation] = []
         for job in jobs:
-            key, faults = f"{job.number:016x}", self._ledger.of(job.number)
+            faults = self._ledger.of(job.number)
             value = {"job": to_plain(job), "faults": [to_plain(fault) for fault in faults]}
-            operations.append(Archive("job", key, value, job.user))
-            operations += [Delete("fault", f"{key}/{fault.number:08x}") for fault in faults]
+            operations.append(Archive("job", job_key(job.number), value, job.user))
+            operations += [Delete("fault", fault_key(job.number, f.number)) for f in faults]
             submission = self._book.submission_of(job.number)
             if submission is not None:
                 until = job.submitted_at + TOKENS
@@ -147,10 +148,10 @@ class History:
         """Something was told of a job while it was on its way: the job's record is back already,
         so what goes with it has to be as well.
         """
-        key, operations = f"{number:016x}", list[Operation]()
+        operations: list[Operation] = []
         for fault in self._ledger.of(number):
             value = {"job": number, "fault": to_plain(fault)}
-            operations.append(Put("fault", f"{key}/{fault.number:08x}", value))
+            operations.append(Put("fault", fault_key(number, fault.number), value))
         submission = self._book.submission_of(number)
         if submission is not None:
             operations.append(Put("submission", submission[0], to_plain(submission[1])))
@@ -179,7 +180,7 @@ class History:
         :raises NotFound: there is none.
         """
         if number not in self._book.jobs and self.archived:
-            stored = await self._store.archived("job", f"{number:016x}")
+            stored = await self._store.archived("job", job_key(number))
             if stored is not None:
                 return _read(stored)
         job = self._book.stored(number)
@@ -210,7 +211,7 @@ class History:
         :param after: only higher numbers.
         :param below: only lower numbers.
         """
-        page = Page(f"{after:016x}", _key(below), PORTION, newest=False)
+        page = Page(job_key(after), _key(below), PORTION, newest=False)
         stored = await self._store.archive("job", page)
         return [_read(value)[0] for _, value in stored]
 
@@ -231,7 +232,7 @@ class History:
 
 
 def _key(number: int | None) -> str | None:
-    return None if number is None else f"{number:016x}"
+    return None if number is None else job_key(number)
 
 
 def _read(stored: Any) -> tuple[Job, list[Fault]]:

@@ -38,6 +38,7 @@ log = Logger()
 
 #: What a volunteer may be called: what fits into a certificate, a log's path and a sentence.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_NAMES = "A volunteer's name is of letters, digits, '.', '_' and '-', up to 63."
 
 #: Most names that are kept, and how many certificates of one are good at a time: a volunteer that
 #: renews its own shows the old one until it dials again.
@@ -113,7 +114,7 @@ class Trust:
         :param host: see `Token.host`.
         """
         if host and (role != "volunteer" or not NAME.fullmatch(host)):
-            raise Invalid("A volunteer's name is of letters, digits, '.', '_' and '-', up to 63.")
+            raise Invalid(_NAMES)
         secret, token = self.tokens.make(role, user, expires_at, host)
         await self._journal.write(Put("token", token.id, to_plain(token)), optional=True)
         self.tokens.add([token])
@@ -213,7 +214,7 @@ class Trust:
         :raises Unavailable: too many were asked for from there.
         """
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise Invalid("A volunteer's name is of letters, digits, '.', '_' and '-', up to 63.")
+            raise Invalid(_NAMES)
         if not isinstance(request, str):
             raise Invalid("A certificate is asked for with a signing request in PEM.")
         if not self._joins.count(joiner.address):

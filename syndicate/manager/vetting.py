@@ -15,15 +15,15 @@ from twisted.logger import Logger
 from syndicate.blobs.interface import IBlobStore
 from syndicate.domain.errors import Invalid
 from syndicate.domain.volunteer import Facts
-from syndicate.wire.interface import EndReport, GivenBack, Hello, Released
+from syndicate.wire.interface import MOST_UNACKED, EndReport, GivenBack, Hello, Released
 
 log = Logger()
 
 #: Characters of a reason, and of any other text.
 REASON = 2000
 TEXT = 200
-#: Entries of a list in the facts; reports of one hello.
-ENTRIES, REPORTS = 64, 100
+#: Entries of a list in the facts.
+ENTRIES = 64
 #: The largest number that is one of bytes, or of a run.
 LARGEST = 1 << 50
 
@@ -42,8 +42,8 @@ class Vetting:
         :raises Invalid: it is none that a volunteer of ours says.
         """
         _check_texts("boot", (hello.boot,))
-        if len(hello.unacked) > REPORTS:
-            raise Invalid(f"A hello repeats {REPORTS} reports at the most.")
+        if len(hello.unacked) > MOST_UNACKED:
+            raise Invalid(f"A hello repeats {MOST_UNACKED} reports at the most.")
         given = hello.gave_back
         return attrs.evolve(
             hello,

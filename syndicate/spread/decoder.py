@@ -129,19 +129,18 @@ class Decoder:
                 raise Violation(f"more than {bounds.depth} lists inside of each other")
 
     def _value(self, kind: int, number: int, at: int) -> Any:
-        match kind:
-            case 0x80:
-                return []
-            case 0x81 | 0x85:
-                return number
-            case 0x82:
-                return bytes(self._buffer[at : at + number])
-            case 0x83 | 0x86:
-                return -number
-            case 0x84:
-                return struct.unpack_from("!d", self._buffer, at)[0]
-            case 0x87 if number in _WORDS:
-                return _WORDS[number]
+        if kind == STRING:
+            return bytes(self._buffer[at : at + number])
+        if kind in (INT, LONGINT):
+            return number
+        if kind in (NEG, LONGNEG):
+            return -number
+        if kind == LIST:
+            return []
+        if kind == FLOAT:
+            return struct.unpack_from("!d", self._buffer, at)[0]
+        if kind == VOCAB and number in _WORDS:
+            return _WORDS[number]
         raise Violation(f"an item of the unknown kind {kind:#x}, number {number}")
 
     def _got(self, value: Any) -> None:

@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ProcessDone
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -76,7 +77,7 @@ class Command:
             raise NotClean(f"after_job: {self._argv[0]} {child.problem}.{child.words}")
         if self._reboots:
             left = self._deadline - (self._reactor.seconds() - began)
-            await _pause(self._reactor, max(left, 0.0))
+            await deferLater(self._reactor, max(left, 0.0))
             raise NotClean(
                 f"after_job: {self._argv[0]} ended well, but this host runs on after "
                 f"{self._deadline:g} s."
@@ -142,10 +143,3 @@ def _environment(last: Holding | None) -> dict[str, str]:
             "SYNDICATE_MACHINE": last.machine,
         }
     return told
-
-
-def _pause(clock: IReactorTime, seconds: float) -> Deferred[None]:
-    timers: list[Any] = []
-    pause: Deferred[None] = Deferred(lambda _: timers[0].cancel())
-    timers.append(clock.callLater(seconds, pause.callback, None))
-    return pause

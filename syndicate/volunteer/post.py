@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from syndicate.domain.errors import SyndicateError
@@ -84,7 +85,7 @@ class Post:
                 await say(manager)
             except SyndicateError as error:
                 log.warn("A report was not taken, and is repeated: {why}", why=str(error))
-                await self._pause()
+                await deferLater(self._clock, RETRY)
             else:
                 return
 
@@ -95,9 +96,3 @@ class Post:
         arrival: Deferred[IManager] = Deferred(lambda d: self._arrivals.remove(d))
         self._arrivals.append(arrival)
         return arrival
-
-    def _pause(self) -> Deferred[None]:
-        timers: list[IDelayedCall] = []
-        pause: Deferred[None] = Deferred(lambda _: timers[0].cancel())
-        timers.append(self._clock.callLater(RETRY, pause.callback, None))
-        return pause

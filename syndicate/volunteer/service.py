@@ -35,6 +35,7 @@ from syndicate.volunteer.ports import PORTS
 from syndicate.volunteer.post import Post
 from syndicate.volunteer.tidying import AfterJob, Tidying
 from syndicate.wire.interface import (
+    MOST_UNACKED,
     PROTOCOL,
     Ask,
     FaultDone,
@@ -49,10 +50,6 @@ from syndicate.wire.interface import (
 )
 
 log = Logger()
-
-
-#: Most reports that go with a hello; the others follow it.
-MOST_UNACKED = 100
 
 
 class Dialler(Protocol):

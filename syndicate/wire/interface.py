@@ -24,6 +24,9 @@ from syndicate.domain.volunteer import Facts
 #: older peer would misunderstand.
 PROTOCOL = 2
 
+#: Most reports of ended targets that a hello repeats; the others follow it.
+MOST_UNACKED = 100
+
 
 def other_protocol(theirs: int, name: object) -> WrongVersion:
     """The refusal of a volunteer that speaks another protocol than this manager.

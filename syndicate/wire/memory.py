@@ -1,7 +1,7 @@
 """Manager and volunteers joined with no network: for tests, and for simulations.
 
-Calls arrive in the next turn of the clock, as they would from a wire, and what is given crosses
-by `pack` and `unpack`-free reference: values are frozen.
+Calls arrive in the next turn of the clock, as they would from a wire. What is given crosses as it
+is: values are frozen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from syndicate.wire.interface import (
 
 @attrs.define(eq=False)
 class MemoryLink:
-    """One connection; `cut` breaks it as a network would, `hang` silences it."""
+    """One connection. `cut` breaks it as a network would; while it is `hung` nothing arrives."""
 
     _clock: IReactorTime
     _fleet: IFleet
