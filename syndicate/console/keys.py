@@ -73,12 +73,16 @@ class KeyDirectory:
     directory: Path
     users: frozenset[str]
 
+    def file_of(self, name: str) -> Path:
+        """Where the keys of a user are."""
+        return self.directory / f"{name}.keys"
+
     def getAuthorizedKeys(self, username: bytes) -> Iterator[Key]:
         """The keys of a user; none for what is no name, or not a user's of this console."""
         name = username.decode("ascii", "replace")
         if not _USER.fullmatch(username) or name not in self.users:
             return
-        path = self.directory / f"{name}.keys"
+        path = self.file_of(name)
         try:
             if problem := self._unsafe(path):
                 log.error("No key of {user} is taken: {why}", user=name, why=problem)

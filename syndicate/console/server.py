@@ -43,6 +43,8 @@ log = Logger()
 #: Seconds within which one must have logged in, and keys that may be tried.
 LOGIN_TIME = 30
 ATTEMPTS = 6
+#: Seconds between two lines of the log on those who were not let in; the audit log has all.
+TELL = 10.0
 #: Connections at once, logged in or not.
 MOST_CONNECTIONS = 32
 
@@ -182,6 +184,8 @@ class Console(ConchFactory):
         self.services = {b"ssh-userauth": _Login, b"ssh-connection": _Connection}
         self.primes = None
         self._connections: list[Any] = []
+        #: When somebody who was not let in was last told of.
+        self._told = float("-inf")
 
     @property
     def host_key(self) -> tuple[str, str]:
@@ -226,9 +230,31 @@ class Console(ConchFactory):
             return
         tried = getattr(getattr(connection, "service", None), "user", None)
         if tried is not None:
-            details = {"user": tried.decode("ascii", "backslashreplace")[:100]}
-            actor = Actor(Kind.STRANGER, address=address_of(connection))
-            self.record(actor, "console login", "unauthorized", details)
+            self._kept_out(tried.decode("ascii", "backslashreplace")[:100], address_of(connection))
+
+    def _kept_out(self, user: str, address: str) -> None:
+        actor = Actor(Kind.STRANGER, address=address)
+        self.record(actor, "console login", "unauthorized", {"user": user})
+        now = self.clock.seconds()
+        if now - self._told < TELL:
+            return
+        self._told = now
+        if user in self.key_directory.users:
+            hint = (
+                f"If that is this person's own key, put its public half into "
+                f"{self.key_directory.file_of(user)}."
+            )
+        else:
+            hint = (
+                "Nobody of that name may use it: see operators and viewers in [console] of this "
+                "daemon's configuration. The person's name is given by ssh -l NAME."
+            )
+        log.warn(
+            "{user} at {address} was not let into the console. {hint}",
+            user=repr(user),
+            address=address,
+            hint=hint,
+        )
 
     def people(self) -> list[Person]:
         """Who has logged in and is there."""

@@ -322,6 +322,22 @@ async def test_strangers_are_kept_out_and_recorded(served: Served) -> None:
     assert await served.typed() == []
 
 
+@pytest.mark.parametrize(
+    ("user", "hint"),
+    [("ann", "keys/ann.keys"), ("eve", "operators and viewers in [console]")],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_log_tells_what_lets_somebody_in_and_no_more_often_than_is_of_use(
+    served: Served, caught_log: list[str], user: str, hint: str
+) -> None:
+    other = make_key(served.directory, "eve")
+    for _ in range(3):
+        assert (await served.ask(user, "queue", key=other)).code == 255
+    (line,) = [line for line in caught_log if "not let into the console" in line]
+    assert f"'{user}' at 127.0.0.1" in line
+    assert hint in line
+
+
 @pytest_twisted.ensureDeferred
 async def test_keys_with_options_are_skipped_and_that_is_said(
     served: Served, caught_log: list[str]
