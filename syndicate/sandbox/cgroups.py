@@ -1,4 +1,4 @@
-"""Control groups: the caps on memory and on the number of processes."""
+"""Control groups: what all that a launcher starts may use, has used, and whether it is frozen."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredLock, fail
+from twisted.internet.defer import Deferred, DeferredLock, TimeoutError, fail
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
