@@ -21,6 +21,9 @@ from syndicate.cli.exits import Unreachable
 from syndicate.cli.pinned import ANSWER, Answer, Pinned
 from syndicate.domain.errors import Conflict, Invalid, SyndicateError, Unavailable
 
+#: Seconds that those who watch go on with a manager that does not answer: it may be started again.
+PATIENCE = 60.0
+
 #: Seconds to wait for another one who sends the same file.
 _BUSY = 300.0
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from syndicate.cli import streams
-from syndicate.cli.connection import Connection
+from syndicate.cli.connection import PATIENCE, Connection
 from syndicate.cli.listings import lasted
 from syndicate.cli.logprinter import LogPrinter, write_out
 from syndicate.cli.output import STYLES, visible
@@ -40,9 +40,6 @@ TOLD = frozenset(
 
 #: The states of a fault that are told: that it was asked for says nothing yet.
 TOLD_OF_FAULTS = frozenset({"verified", "failed", "unknown", "healed"})
-
-#: Seconds to go on with a manager that does not answer: it may be started again.
-PATIENCE = 60.0
 
 #: Seconds from one painting on a terminal to the next.
 PAINT = 0.05

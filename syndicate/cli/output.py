@@ -138,13 +138,19 @@ def _write_csv(keys: Sequence[str], rows: Iterable[Row]) -> None:
 
 def print_table(session: Session, columns: Sequence[Column], rows: Sequence[Row]) -> None:
     """A table: fitted to the terminal, and never cut short where there is none."""
+    print_parts(session, [make_table(columns, rows, fitted=sys.stdout.isatty())])
+
+
+def print_parts(session: Session, parts: Iterable[Any]) -> None:
+    """Print what rich can; where there is no terminal, without the spaces that end its lines."""
     console = session_console(session)
-    table = make_table(columns, rows, fitted=sys.stdout.isatty())
     if sys.stdout.isatty():
-        console.print(table)
+        for part in parts:
+            console.print(part)
         return
     with console.capture() as captured:
-        console.print(table)
+        for part in parts:
+            console.print(part)
     for line in captured.get().splitlines():
         click.echo(line.rstrip(), color=True)
 

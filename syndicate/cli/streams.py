@@ -41,6 +41,14 @@ def events(connection: Connection, job: int, after: int = 0) -> Iterator[Record]
         time.sleep(0.2)
 
 
+def events_so_far(connection: Connection, job: int) -> Iterator[Record]:
+    """The events of a job up to now, which the manager gives a page at a time."""
+    last = 0
+    while page := connection.get(f"/v1/jobs/{job}/events?after={last}")["events"]:
+        yield from page
+        last = page[-1]["n"]
+
+
 def log_lines(
     connection: Connection, job: int, query: Mapping[str, str | float]
 ) -> Iterator[Record]:

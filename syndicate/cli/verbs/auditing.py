@@ -27,7 +27,14 @@ from syndicate.cli.session import Session, pass_session
 @click.option(
     "--kind", type=click.Choice(["person", "client", "stranger"]), help="Only by such as these."
 )
-@click.option("-n", "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="At most so many, the latest.",
+)
 @output_option
 @pass_session
 def audit(

@@ -175,8 +175,21 @@ delay = _amount("delay", "delay", "Hold back what a machine sends for so long.")
     ),
 )
 @click.argument("job", type=JOB)
-@click.option("--group", "groups", multiple=True, required=True, metavar="MACHINE[,MACHINE…]")
-@click.option("--shape", type=click.Choice(["split", "bridge", "ring"]), default="split")
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    required=True,
+    metavar="MACHINE[,MACHINE…]",
+    help="Machines that stay together; once for each group.",
+)
+@click.option(
+    "--shape",
+    type=click.Choice(["split", "bridge", "ring"]),
+    default="split",
+    show_default=True,
+    help="How they are divided; the chapter on faults says what each is.",
+)
 @click.option("--one-way", is_flag=True, help="Only from earlier groups to later ones.")
 @_LASTING
 @output_option

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from syndicate.cli import exits
+from syndicate.cli import exits, streams
 from syndicate.cli.downloads import OUTPUTS, download, place, replacing, unpack
 from syndicate.cli.grammar import Verb
 from syndicate.cli.output import visible
@@ -27,7 +27,12 @@ from syndicate.report import folder
     ),
 )
 @click.argument("job", type=JOB)
-@click.option("-d", "--directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "-d",
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to; job-JOB here unless given.",
+)
 @pass_session
 def fetch(session: Session, job: str, directory: Path | None) -> int:
     """Bring everything of a job: result.json, machines.json, faults.jsonl, events.jsonl,
@@ -57,13 +62,9 @@ def fetch(session: Session, job: str, directory: Path | None) -> int:
 
 def _write_records(session: Session, job: dict[str, Any], top: Path) -> None:
     place(top, "job.json").write_text(json.dumps(job, ensure_ascii=False, indent=2) + "\n")
-    after = 0
+    events = streams.events_so_far(session.connection, job["job"])
     with place(top, "events.jsonl").open("w") as file:
-        while events := session.connection.get(f"/v1/jobs/{job['job']}/events?after={after}")[
-            "events"
-        ]:
-            file.writelines(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
-            after = events[-1]["n"]
+        file.writelines(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
     faults = session.connection.get(f"/v1/jobs/{job['job']}/faults")["faults"]
     with place(top, folder.FAULTS).open("w") as file:
         folder.write_faults(file, faults)

@@ -7,7 +7,7 @@ import sys
 import click
 
 from syndicate.cli import exits, streams
-from syndicate.cli.following import PATIENCE
+from syndicate.cli.connection import PATIENCE
 from syndicate.cli.grammar import Verb
 from syndicate.cli.logprinter import JsonPrinter, LogPrinter
 from syndicate.cli.session import Session, pass_session
@@ -31,7 +31,9 @@ from syndicate.cli.types import JOB, SPAN
 @click.option("--since", type=SPAN, metavar="TIME", help="Only the last so long: 5m.")
 @click.option("--attempt", type=click.IntRange(min=1), help="Of this attempt, not the latest.")
 @click.option("-T", "--times", is_flag=True, help="The time of each line.")
-@click.option("-o", "--output", type=click.Choice(["text", "jsonl"]), default="text")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "jsonl"]), default="text", help="For whom."
+)
 @pass_session
 def logs(
     session: Session,

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import click
 
+from syndicate.cli.connection import PATIENCE
 from syndicate.cli.grammar import Verb
 from syndicate.cli.listings import JOBS, MACHINES, lasted
 from syndicate.cli.output import (
@@ -75,7 +76,7 @@ def _watch(session: Session, path: str, output: str) -> None:
     from rich.live import Live
 
     columns = [column for column in JOBS.columns if output == "wide" or not column.wide]
-    session.connection.patience = 60.0
+    session.connection.patience = PATIENCE
     if not sys.stdout.isatty():
         raise click.UsageError("--watch needs a terminal.")
     with Live(console=session_console(session), auto_refresh=False, screen=False) as live:

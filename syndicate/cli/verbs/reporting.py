@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from syndicate.cli import streams
 from syndicate.cli.grammar import Verb
 from syndicate.cli.output import (
     STYLES,
     Listing,
     chosen,
     output_option,
-    session_console,
+    print_parts,
     show,
     visible,
 )
@@ -57,7 +58,7 @@ def report(session: Session, job: str, output: str | None) -> None:
     number = found["job"]
     made = build(
         found,
-        list(_events(session, number)),
+        list(streams.events_so_far(session.connection, number)),
         session.connection.get(f"/v1/jobs/{number}/faults")["faults"],
         _samples(session, number, found["attempt"]),
     )
@@ -71,7 +72,7 @@ def report(session: Session, job: str, output: str | None) -> None:
         session.say(f"Job {number} is still {found['state']}: this is what there is so far.")
     narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < NARROW
     gap = 1 if narrow else 2
-    _print(session, render(made, shown=visible, styles=STYLES, wide=output == "wide", gap=gap))
+    print_parts(session, render(made, shown=visible, styles=STYLES, wide=output == "wide", gap=gap))
 
 
 FIGURES = Listing(
@@ -90,14 +91,6 @@ def _figures(plain: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield {"fault": fault["fault"], "kind": fault["kind"], **figures}
 
 
-def _events(session: Session, number: int) -> Iterator[Mapping[str, Any]]:
-    after = 0
-    path = f"/v1/jobs/{number}/events?after="
-    while events := session.connection.get(f"{path}{after}")["events"]:
-        yield from events
-        after = events[-1]["n"]
-
-
 def _samples(session: Session, number: int, attempt: int) -> Samples:
     from syndicate.report.samples import read_samples
 
@@ -106,17 +99,3 @@ def _samples(session: Session, number: int, attempt: int) -> Samples:
             return read_samples(chunks, attempt)
 
     return session.connection.persist(once)
-
-
-def _print(session: Session, parts: Iterable[Any]) -> None:
-    """Print what rich can: fitted to the terminal, and never cut short where there is none."""
-    console = session_console(session)
-    if sys.stdout.isatty():
-        for part in parts:
-            console.print(part)
-        return
-    with console.capture() as captured:
-        for part in parts:
-            console.print(part)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip(), color=True)

@@ -78,7 +78,13 @@ def token() -> None:
         "syndicate token new --role volunteer --host v7     good for v7 alone",
     ),
 )
-@click.option("--role", type=click.Choice(_ROLES), default="user", show_default=True)
+@click.option(
+    "--role",
+    type=click.Choice(_ROLES),
+    default="user",
+    show_default=True,
+    help="What it lets its holder do.",
+)
 @click.option("--user", metavar="NAME", help="Whose it is.")
 @click.option("--expires", type=SPAN, metavar="TIME", help="After how long: 180d. Never, if unset.")
 @click.option("--host", metavar="NAME", help="The only name by which a volunteer may join with it.")
@@ -123,7 +129,7 @@ revoke_token = _revocation(
     "ID...",
     "Revoke the token {} for ever?",
     _said_of_token,
-    "Let nobody in with a token any more, by the id that ``token list`` shows.",
+    "Let nobody in with a token any more, by the id that 'token list' shows.",
 )
 
 

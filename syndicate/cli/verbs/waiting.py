@@ -9,7 +9,8 @@ import click
 
 from syndicate.cli import exits
 from syndicate.cli.asking import agreed, asks, yes_option
-from syndicate.cli.following import PATIENCE, tell_end
+from syndicate.cli.connection import PATIENCE
+from syndicate.cli.following import tell_end
 from syndicate.cli.grammar import Verb
 from syndicate.cli.listings import JOBS
 from syndicate.cli.output import chosen, output_option, show, visible
