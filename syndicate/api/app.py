@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 from klein import Klein
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.server import Request
@@ -244,6 +245,8 @@ class Api:
                     found = await self.auditing.watch(request, user, handler, values)
             except SyndicateError as error:
                 return refuse(request, error)
+            except CancelledError:
+                raise  # whoever asked has gone away, as Klein knows
             except Exception:  # noqa: BLE001  (the edge of the API: a defect, logged whole)
                 log.failure("a request failed: {path}", path=request.path)
                 return refuse(request, Internal("The manager failed; its log tells more."))

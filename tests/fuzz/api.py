@@ -159,7 +159,7 @@ def main() -> int:
     if options.daemon:
         from tests.fuzz import api_daemon
 
-        return campaign.main(options, api_daemon.batch, api_daemon.connect, "api_port")
+        return campaign.on_manager(options, api_daemon.batch, api_daemon.connect, "api_port")
     until = time.monotonic() + 60 * options.minutes
     outcomes: Counter[str] = Counter()
     seen: dict[str, Asked] = {}

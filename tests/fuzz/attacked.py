@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import signal
 import ssl
@@ -21,16 +22,15 @@ from random import Random
 from typing import Any
 
 import attrs
-import psutil
 
 from syndicate.cli.connection import Connection
 from syndicate.credentials.authority import certificate_bytes
 from syndicate.credentials.identity import VolunteerIdentity
 from syndicate.credentials.issuing import VolunteerIssuer
-from syndicate.torture.usage import DESCRIPTORS, MEMORY, MEMORY_PER_MINUTE
 from syndicate.wire.pb.values import pack
 from tests.fuzz import lines
 from tests.fuzz.lines import Line
+from tests.fuzz.watch import Watch
 from tests.support.archives import tarball
 from tests.support.banana import GREETING, call, encoded
 from tests.support.manager_daemon import ManagerDaemon
@@ -38,11 +38,6 @@ from tests.support.peers import NotingWorker
 
 #: Seconds in which the daemon must answer others: the machine has other work, too.
 DEADLINE = 15.0
-#: Seconds for connections that were broken off to be given up; looks, five a second, at which no
-#: more of them were, after which none will be.
-SETTLING = 60.0
-CALM = 15
-
 #: The reference in the answer to a join: a list of the word ``remote`` and the number 1.
 JOINED = b"\x02\x80\x10\x87\x01\x81"
 
@@ -65,23 +60,8 @@ LARGE = 4 << 20
 #: The log of the volunteers that do nothing wrong.
 VOLUNTEERS = "volunteers"
 
-#: What no line of a log may have.
-BAD = re.compile(r"Traceback|Unhandled|#critical|incident|exception", re.IGNORECASE)
-
 #: Whom the canary of `tests.fuzz.framing` would make a token for.
 CANARY = "smuggled"
-
-
-@attrs.frozen
-class Usage:
-    """What the daemon holds."""
-
-    at: float
-    memory: int
-    descriptors: int
-
-    def __str__(self) -> str:
-        return f"{self.memory / (1 << 20):.1f} MiB, {self.descriptors} descriptors"
 
 
 @attrs.define(eq=False)
@@ -95,11 +75,16 @@ class Attacked:
     source: tuple[str, int] = ("", 0)
     #: Digest of a file of some megabytes that it has, too.
     large: str = ""
-    usage: list[Usage] = attrs.field(factory=list)
+    watches: list[Watch] = attrs.field(init=False)
     _certificates: dict[str, ssl.SSLContext] = attrs.field(factory=dict)
-    #: Bytes that were looked at of each log.
-    _read: dict[str, int] = attrs.field(factory=dict)
     _session: Line | None = None
+    _volunteers: Watch = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        directory = self.daemon.directory
+        log, apart = directory / "log", self.daemon.state / "logs"
+        self.watches = [Watch("the manager", lambda: self._pid, log, apart)]
+        self._volunteers = Watch("a volunteer", os.getpid, directory / VOLUNTEERS, directory)
 
     @property
     def authority(self) -> Path:
@@ -175,30 +160,13 @@ class Attacked:
         if process is None or process.poll() is not None:
             yield f"it has ended: {self.daemon.log[-3000:]}"
             return
-        yield from self._said()
+        for watch in (*self.watches, self._volunteers):
+            yield from watch.said()
         try:
             self._serves()
             self.join()
         except Exception as error:  # noqa: BLE001  (whatever keeps it from serving others)
             yield f"it does not serve others: {error!r}"
-
-    def _said(self) -> Iterator[str]:
-        """What was logged since the last time that should not have been."""
-        for name in ("log", VOLUNTEERS):
-            path = self.daemon.directory / name
-            with path.open("rb") as file:
-                file.seek(self._read.get(name, 0))
-                said = file.read()
-                self._read[name] = file.tell()
-            text = said.decode("utf-8", "replace")
-            if found := BAD.search(text):
-                at = found.start()
-                yield f"it logged: {text[max(at - 1000, 0) : at + 3000]}"
-
-    @property
-    def logged(self) -> int:
-        """Bytes of its log."""
-        return (self.daemon.directory / "log").stat().st_size
 
     def _serves(self) -> None:
         """A client's requests are answered, and the volunteers are there."""
@@ -225,30 +193,11 @@ class Attacked:
         said = line.hear(lambda heard: answer in heard, DEADLINE)
         assert answer in said, f"a volunteer's ping was not answered: {said[-300:]!r}"
 
-    def measure(self) -> Usage:
-        """What it holds, once that has settled, or has had its time to."""
+    def rest(self) -> None:
+        """Let go of what we hold of it."""
         if self._session is not None:
             self._session.end()
             self._session = None
-        process = psutil.Process(self._pid)
-        end, calm = time.monotonic() + SETTLING, 0
-        before = process.num_fds()
-        while calm < CALM and time.monotonic() < end:
-            time.sleep(0.2)
-            now = process.num_fds()
-            calm, before = calm + 1 if now >= before else 0, now
-        used = Usage(time.monotonic(), process.memory_info().rss, process.num_fds())
-        self.usage.append(used)
-        return used
-
-    def flat(self) -> Iterator[str]:
-        """What it holds more of than it did; the logs of the jobs that it keeps open aside."""
-        first, last = self.usage[0], self.usage[-1]
-        minutes = (last.at - first.at) / 60
-        if last.memory - first.memory > MEMORY + MEMORY_PER_MINUTE * minutes:
-            yield f"its memory grew within {minutes:.1f} minutes: {first}; then {last}"
-        if last.descriptors - first.descriptors > DESCRIPTORS:
-            yield f"its descriptors grew: {first}; then {last}"
 
     def holds(self) -> Iterator[str]:
         """What is in its store that nobody gave it."""
@@ -277,7 +226,7 @@ class Attacked:
         self.daemon.start()
         if lost := before - self._jobs():
             yield f"it lost the jobs {sorted(lost)[:20]}"
-        yield from self._said()
+        yield from self.watches[0].said()
 
     def held(self) -> str:
         """What is in its store, counted."""

@@ -292,7 +292,7 @@ def main() -> int:
     """Fuzz until the time is over; the exit code tells whether anything was found."""
     options = begin(__doc__)
     if options.daemon:
-        return campaign.main(options, pb_daemon.batch, pb_daemon.connect, "wire_port")
+        return campaign.on_manager(options, pb_daemon.batch, pb_daemon.connect, "wire_port")
     until = time.monotonic() + 60 * options.minutes
     counts: Counter[str] = Counter()
     seen: set[frozenset[str]] = set()

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from tests.fuzz import api, pb
+from tests.fuzz.requests import Asked
 from tests.support.banana import GREETING, call, encoded
 from tests.support.traces import LoggedErrors
 
@@ -150,6 +152,16 @@ def test_nothing_is_read_behind_what_is_no_request(
     """As TLS goes on to read until the peer has closed its end, too."""
     answer, heard = world.ask(*data)
     assert answer == b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    assert not [event for event in heard if event.get("log_failure") or event.get("isError")]
+
+
+def test_whoever_goes_away_before_the_answer_is_no_failure(
+    world: api.World, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(type(world.cluster.manager.audit), "tail", lambda *wanted: Deferred())
+    asked = Asked("GET", "/v1/audit", "operator", b"")
+    answer, heard = world.ask(asked.encoded(world.secrets))
+    assert not answer
     assert not [event for event in heard if event.get("log_failure") or event.get("isError")]
 
 
