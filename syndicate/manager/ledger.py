@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import attrs
@@ -25,16 +24,15 @@ class Ledger:
 
     _clock: IReactorTime
     _book: Book
-    _faults: defaultdict[int, dict[int, Fault]] = attrs.field(
-        init=False, factory=lambda: defaultdict(dict)
-    )
+    #: Of jobs that have some; none is empty.
+    _faults: dict[int, dict[int, Fault]] = attrs.field(init=False, factory=dict)
 
     def load(self, snapshot: Snapshot) -> None:
         """Take over what the store holds."""
         for (kind, _), value in snapshot.records.items():
             if kind == "fault":
                 fault = from_plain(value["fault"], Fault)
-                self._faults[value["job"]][fault.number] = fault
+                self._faults.setdefault(value["job"], {})[fault.number] = fault
 
     def of(self, job: int) -> list[Fault]:
         """All faults of a job, in order."""
@@ -100,7 +98,7 @@ class Ledger:
 
     def put(self, job: int, fault: Fault) -> Deferred[None]:
         """A fault has become this; fires once that is durable."""
-        self._faults[job][fault.number] = fault
+        self._faults.setdefault(job, {})[fault.number] = fault
         return self._book.remark(job, FaultChanged(fault))
 
     def end(self, job: int, fault: Fault, at: float, ended: str) -> Deferred[None]:

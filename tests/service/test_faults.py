@@ -12,6 +12,7 @@ from syndicate.domain.errors import (
     Conflict,
     Forbidden,
     Invalid,
+    NotFound,
     NotYours,
     Revoked,
     Unsupported,
@@ -88,6 +89,19 @@ def test_the_job_ends_when_every_client_has_finished(cluster: Cluster) -> None:
     assert (job.outcome, job.reason) == (Outcome.PASSED, "Every client has finished and passed.")
     assert {m.state for m in job.machines} == {MachineState.KILLED}
     assert set(cluster.states().values()) == {"free"}
+
+
+@pytest.mark.parametrize("ask", ["show", "heal"])
+def test_asking_for_a_fault_that_is_none_leaves_the_job_its_first_one(
+    cluster: Cluster, ask: str
+) -> None:
+    number = cluster.submit_with_clients(2)
+    handle = cluster.handle(number, "client[0]")
+    asked = handle.show("f1") if ask == "show" else handle.fault("heal", {"id": "f1"}, None)
+    with pytest.raises(NotFound, match="f1"):
+        cluster.result_of(asked)
+    assert do(cluster, number, "kill", machine="slave[0]")["id"] == "f1"
+    cluster.cancel(number)
 
 
 def test_a_client_that_says_it_failed_fails_the_job(cluster: Cluster) -> None:
