@@ -23,6 +23,9 @@ from tests.fuzz.requests import GOOD, Asked, requests
 MADE_UP = 150
 OTHERS = 80
 
+#: What requests with others hidden in them begin with.
+STARTS = ("POST /v1/jobs", "GET /v1/version", "PUT /v1/blobs/" + "ab" * 32, "POST /v1/tokens")
+
 #: The source that requests speak of, in place of which the daemon has another one.
 SPOKEN_OF = hashlib.sha256(b"source").hexdigest()
 
@@ -248,7 +251,9 @@ def _other(attacked: Attacked, random: Random, found: Sequence[Asked]) -> Attemp
             data = data[: random.randrange(len(data) + 1)]
         return Stream(attacked, random, data, [asked.method], "spoilt")
     if chance < 0.65:
-        return Stream(attacked, random, framing.smuggled(random, staff), ["POST"], "smuggled")
+        hidden, bearer = framing.canary(staff), f"Authorization: Bearer {staff}"
+        data = framing.smuggled(random, hidden, STARTS, bearer)
+        return Stream(attacked, random, data, ["POST"], "smuggled")
     if chance < 0.8:
         return Stream(attacked, random, framing.huge(random), ["GET"], "huge")
     if chance < 0.9:

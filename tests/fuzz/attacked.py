@@ -33,6 +33,7 @@ from tests.fuzz.lines import Line
 from tests.fuzz.watch import Watch
 from tests.support.archives import tarball
 from tests.support.banana import GREETING, call, encoded
+from tests.support.labs import eventually
 from tests.support.manager_daemon import ManagerDaemon
 from tests.support.peers import NotingWorker
 
@@ -173,7 +174,7 @@ class Attacked:
         began = time.monotonic()
         fresh = f"{time.time_ns()}".encode()
         self._bring(fresh)
-        members = {each["volunteer"]: each for each in self._ask("GET", "/v1/volunteers")}
+        members = self._members()
         for name in GOOD:
             state = members[name]["state"]
             assert state not in ("gone", "quarantined"), members[name]
@@ -210,15 +211,11 @@ class Attacked:
                 with path.open("rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != name:
                         yield f"the blob {path} is not what it is called"
-        strangers = {each["volunteer"] for each in self._ask("GET", "/v1/volunteers")} - {
-            *NAMES,
-            *GOOD,
-        }
-        if strangers:
+        if strangers := self._members().keys() - {*NAMES, *GOOD}:
             yield f"there are volunteers called {strangers}"
 
     def restart(self) -> Iterator[str]:
-        """Whether it ends in order, and knows its jobs when it starts again."""
+        """Whether it ends in order, knows its jobs when it starts again, and is dialled again."""
         before = self._jobs()
         code = self.daemon.stop()
         if code != -signal.SIGTERM:  # as Twisted ends for one
@@ -226,6 +223,7 @@ class Attacked:
         self.daemon.start()
         if lost := before - self._jobs():
             yield f"it lost the jobs {sorted(lost)[:20]}"
+        eventually(lambda: set(GOOD) <= self._members().keys())
         yield from self.watches[0].said()
 
     def held(self) -> str:
@@ -236,6 +234,9 @@ class Attacked:
         return (
             f"{len(jobs)} jobs, {over} of them finished, {len(tokens)} tokens, {len(blobs)} blobs"
         )
+
+    def _members(self) -> dict[str, Any]:
+        return {each["volunteer"]: each for each in self._ask("GET", "/v1/volunteers")}
 
     def _jobs(self) -> set[int]:
         return {each["job"] for each in self._ask("GET", "/v1/jobs?all=1")}
@@ -281,6 +282,7 @@ def attacked(directory: Path) -> Iterator[Attacked]:
         with _volunteers(daemon):
             yield found
     finally:
+        found.rest()
         daemon.stop()
 
 

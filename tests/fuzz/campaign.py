@@ -209,10 +209,11 @@ def fuzz(
     batch: Callable[[int, int], Sequence[Attempt]],
     connect: Callable[[Random], Line],
     bare: Callable[[Random], Line],
+    crowd_size: int = CROWD,
 ) -> int:
     """Fuzz until the time is over; the exit code tells whether anything was found."""
     place = Path(tempfile.mkdtemp(prefix="fuzz-"))
-    campaign = Campaign(target, options.seed, batch, connect, bare, place)
+    campaign = Campaign(target, options.seed, batch, connect, bare, place, crowd_size=crowd_size)
     campaign.run(time.monotonic() + 60 * options.minutes)
     for watch in target.watches if campaign.findings else ():
         (place / f"{watch.name}.log").write_bytes(watch.log.read_bytes())

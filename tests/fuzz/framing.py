@@ -1,7 +1,7 @@
 """HTTP whose requests do not end where they say, and what comes back on one connection.
 
 `smuggled` are requests whose body, or whose end, can be told in two ways, with another request
-hidden in it. Nobody may read the hidden one as a request: it would make a token for `CANARY`.
+hidden in it. Nobody may read the hidden one as a request; `canary` would make a token for `CANARY`.
 """
 
 from __future__ import annotations
@@ -54,27 +54,24 @@ CHUNKS = (
 )
 
 
+def post(path: str, body: object, *headers: str) -> bytes:
+    """A request with a body in JSON."""
+    data = json.dumps(body)
+    lines = [f"POST {path} HTTP/1.1", "Host: x", *headers, f"Content-Length: {len(data)}"]
+    return "\r\n".join([*lines, "", data]).encode()
+
+
 def canary(secret: str) -> bytes:
-    """A request that must not be read as one."""
-    body = json.dumps({"role": "user", "user": CANARY})
-    return (
-        "POST /v1/tokens HTTP/1.1\r\nHost: x\r\n"
-        f"Authorization: Bearer {secret}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    ).encode()
+    """A request to a manager that must not be read as one."""
+    return post("/v1/tokens", {"role": "user", "user": CANARY}, f"Authorization: Bearer {secret}")
 
 
-def smuggled(random: Random, secret: str) -> bytes:
-    """A request with another one hidden in it, or behind what is no end of it."""
-    hidden = canary(secret)
-    method, path = random.choice(
-        (
-            ("POST", "/v1/jobs"),
-            ("GET", "/v1/version"),
-            ("PUT", "/v1/blobs/" + "ab" * 32),
-            ("POST", "/v1/tokens"),
-        )
-    )
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n"
+def smuggled(random: Random, hidden: bytes, starts: Sequence[str], *headers: str) -> bytes:
+    """A request with another one hidden in it, or behind what is no end of it.
+
+    :param starts: the method and the path that it may have.
+    """
+    head = "\r\n".join([f"{random.choice(starts)} HTTP/1.1", "Host: x", *headers, ""])
     match random.randrange(4):
         case 0:  # in a body, by a length that is right
             return f"{head}Content-Length: {len(hidden)}\r\n\r\n".encode() + hidden

@@ -49,13 +49,21 @@ class Conversation:
         parted = line.over
         line.end(ending)
         said = bytes(line.heard)[before:]
-        assert b"Traceback" not in said, said
-        assert b'File "' not in said, said
-        assert b"internal" not in said, said
-        for code in (b"invalid", b"not_found", b"unavailable", b"forbidden", b"conflict"):
-            if code in said:
-                return f"answered {code.decode()}"
-        return "parted" if parted else "heard" if said else "silence"
+        return judge(said, parted)
+
+
+def judge(said: bytes, parted: bool) -> str:
+    """What came of a conversation, in a word.
+
+    :raises AssertionError: something that must not.
+    """
+    assert b"Traceback" not in said, said
+    assert b'File "' not in said, said
+    assert b"internal" not in said, said
+    for code in (b"invalid", b"not_found", b"unavailable", b"forbidden", b"conflict"):
+        if code in said:
+            return f"answered {code.decode()}"
+    return "parted" if parted else "heard" if said else "silence"
 
 
 @attrs.frozen
