@@ -15,7 +15,8 @@ from bench.figures import Figure
 from bench.session import Session
 from syndicate.domain.events import Submitted
 from syndicate.domain.job import Job, JobSpec, JobState, Machine, MachineState, Outcome, Role
-from syndicate.plain import event_to_plain, to_plain
+from syndicate.plain import to_plain
+from syndicate.plain_events import event_to_plain
 from syndicate.store.schema import connect
 
 BOUND = 240.0

@@ -12,7 +12,6 @@ import attrs
 import cattrs
 
 from syndicate.domain.errors import Invalid
-from syndicate.domain.events import BY_KIND, JobEvent
 
 T = TypeVar("T")
 
@@ -90,27 +89,6 @@ def from_plain(value: Any, kind: type[T]) -> T:
 
 def _name(kind: Any) -> str:
     return str(kind) if isinstance(kind, types.UnionType) else str(kind.__name__)
-
-
-def event_to_plain(event: JobEvent, at: float, attempt: int) -> dict[str, Any]:
-    """An event as it is stored; the job and the number are its key.
-
-    :param at: when it happened, epoch seconds.
-    :param attempt: the attempt it belongs to; 0 before the first.
-    """
-    return {"at": at, "attempt": attempt, "kind": event.kind, "details": to_plain(event)}
-
-
-def event_from_plain(stored: Any) -> tuple[JobEvent, float]:
-    """A stored event and its time.
-
-    :raises Invalid: not one that `event_to_plain` made.
-    """
-    try:
-        kind, at, details = BY_KIND[stored["kind"]], stored["at"], stored["details"]
-    except (KeyError, TypeError) as error:
-        raise Invalid(f"This is no stored event: {error!r}") from error
-    return from_plain(details, kind), at
 
 
 def field_names(kind: type[attrs.AttrsInstance]) -> tuple[str, ...]:

@@ -6,8 +6,6 @@ where both fit the machine is adopted and told once more what it may have missed
 
 from __future__ import annotations
 
-import enum
-
 from syndicate.domain.events import (
     ClientFinished,
     JobEvent,
@@ -20,17 +18,6 @@ from syndicate.domain.events import (
 )
 from syndicate.domain.job import Job, JobState, Machine, MachineState
 from syndicate.domain.lifecycle import ACTIVE, Order, Prepare, Release, Start, due, react
-
-
-class Stage(enum.Enum):
-    """How far a volunteer has come with a machine that it has in hand."""
-
-    PREPARING = "preparing"
-    READY = "ready"
-    RUNNING = "running"
-    #: Its target has ended, and may be revived.
-    ENDED = "ended"
-    RELEASING = "releasing"
 
 
 def resume(job: Job) -> JobEvent | None:

@@ -27,6 +27,17 @@ class VolunteerState(enum.Enum):
     GONE = "gone"
 
 
+class Stage(enum.Enum):
+    """How far a volunteer has come with a machine that it has in hand."""
+
+    PREPARING = "preparing"
+    READY = "ready"
+    RUNNING = "running"
+    #: Its target has ended, and may be revived.
+    ENDED = "ended"
+    RELEASING = "releasing"
+
+
 @attrs.frozen
 class Facts:
     """What a volunteer says of its host when it registers."""

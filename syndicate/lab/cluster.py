@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +210,11 @@ class Lab:
             found = description.hosts.values()
             hosts = list(dict.fromkeys((host.namespace, host.address) for host in found))
             neighbours.make_room(leftovers.count_namespaces() + len(hosts))
-        self._daemons.furnish(self.directory, description)
-        network.build(claim, subnet, hosts)
+        # Both take as long, and wait for other programs or for the disk half of it.
+        with ThreadPoolExecutor(1) as aside:
+            building = aside.submit(network.build, claim, subnet, hosts)
+            self._daemons.furnish(self.directory, description)
+            building.result()
         return description
 
     def down(self, *, keep_state: bool = False) -> bool:

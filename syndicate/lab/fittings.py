@@ -6,7 +6,7 @@ The layout of a lab's directory::
     client/                  authority, token and the console's key, for the one who brought it up
     manager/manager.toml     log, output, keys/, and state/ with authority/ and tokens/
     v1/volunteer.toml        authority.pem, join, log, output, and state/
-    skeletons/               what the roots of all volunteers' jobs begin with
+    skeletons/               what the roots of all volunteers' jobs begin with, in memory
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 from pathlib import Path
 
+from syndicate.lab.disks import mount_skeletons
 from syndicate.lab.state import Description, Host, write_private
 
 WIRE_PORT = 7070
@@ -27,6 +28,11 @@ OPERATOR = "operator"
 def client_files(directory: Path) -> tuple[Path, Path]:
     """Where the authority and the token for people are."""
     return directory / "client/ca.pem", directory / "client/token"
+
+
+def skeletons(directory: Path) -> Path:
+    """Where the skeletons of all volunteers' jobs are."""
+    return directory / "skeletons"
 
 
 def configuration(directory: Path, host: Host) -> Path:
@@ -52,6 +58,7 @@ def furnish(directory: Path, description: Description) -> None:
     _let_into_console(authority.parent, directory)
     join = _secret(state / "tokens/join")
     _write_manager(directory, description, manager)
+    mount_skeletons(skeletons(directory))
     for host in description.volunteers:
         _write_volunteer(directory, manager, host, certificate, join)
 
@@ -130,7 +137,7 @@ def _write_volunteer(
             "sandbox": {
                 "mode": "root",
                 "uids": list(host.uids or ()),
-                "skeletons": str(directory / "skeletons"),
+                "skeletons": str(skeletons(directory)),
             },
         }
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from syndicate.domain.errors import Corrupt
 from syndicate.lab import leftovers, processes, state
 from syndicate.lab.crew import identity_of
-from syndicate.lab.disks import Disks
+from syndicate.lab.disks import Disks, unmount_skeletons
 from syndicate.lab.lock import whole_machine
 
 #: Seconds that daemons get to end by themselves.
@@ -42,6 +42,7 @@ def clear_away(directory: Path, *, keep: bool) -> None:
     states = {path.parent.name: path for path in directory.glob("v*/state")}
     if states:
         leftovers.clear_sandboxes(states)
+    unmount_skeletons(directory)
     if not keep:
         Disks(directory).unmount()
     _keep_or_clear(directory, keep=keep)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from syndicate.domain.errors import Corrupt, Unavailable
 from syndicate.lab import neighbours, network, processes, state
+from syndicate.lab.disks import unmount_skeletons
 from syndicate.lab.network import Claim
 from syndicate.lab.processes import NAMESPACES, Identity, Spaces
 
@@ -53,6 +54,8 @@ def sweep_orphans(say: Callable[[str], None]) -> None:
         if not _is_owned(claim):
             say(f"Taking away what is left of a lab that has no files any more ({claim.bridge}).")
             sweep(claim)
+            if claim.directory is not None:
+                unmount_skeletons(claim.directory)
 
 
 def _is_owned(claim: Claim) -> bool:

@@ -87,21 +87,14 @@ def claim(directory: Path, wanted: str | None) -> tuple[Claim, ipaddress.IPv4Net
     for index in range(MOST_LABS):
         network = fixed or ipaddress.IPv4Network(f"10.77.{index}.0/24")
         if index not in taken and (fixed or not any(map(network.overlaps, used))):
-            batch(
-                [
-                    f"link add syn-{index} type bridge mcast_snooping 0",
-                    f'link set syn-{index} alias "{_escape(alias)}"',
-                ]
-            )
+            _ip("link", "add", f"syn-{index}", "type", "bridge", "mcast_snooping", "0")
+            # Not by a batch, in which some characters of a path could not be written.
+            _ip("link", "set", f"syn-{index}", "alias", alias)
             return Claim(index, directory, limits), network
     raise Conflict(
         "No network from 10.77.0.0/24 to 10.77.199.0/24 is free on this machine;"
         " give one with --net, or end some lab."
     )
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _parse_network(text: str, used: Sequence[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
@@ -232,9 +225,13 @@ def batch(lines: Sequence[str], namespace: str | None = None, *, strict: bool = 
     """
     inside = ["-n", namespace] if namespace else []
     force = [] if strict else ["-force"]
+    _ip(*inside, *force, "-batch", "-", given="\n".join(lines) + "\n", strict=strict)
+
+
+def _ip(*words: str, given: str = "", strict: bool = True) -> None:
     run = subprocess.run(
-        ["ip", *inside, *force, "-batch", "-"],
-        input="\n".join(lines) + "\n",
+        ["ip", *words],
+        input=given,
         text=True,
         capture_output=True,
         check=False,

@@ -16,7 +16,8 @@ from syndicate.domain.lifecycle import Order, fold, unfold
 from syndicate.manager.feed import Feed
 from syndicate.manager.journal import Journal
 from syndicate.manager.keys import fault_key, job_key
-from syndicate.plain import event_to_plain, from_plain, to_plain
+from syndicate.plain import from_plain, to_plain
+from syndicate.plain_events import event_to_plain
 from syndicate.store.interface import NEXT_JOB, Append, Operation, Put, Snapshot
 
 

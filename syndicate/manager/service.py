@@ -262,7 +262,7 @@ class Manager(Service):
         return self.book.get(number)
 
     async def events(self, number: int, after: int, limit: int = 1000) -> list[Any]:
-        """Stored events of a job, as `syndicate.plain.event_to_plain` made them."""
+        """Stored events of a job, as `syndicate.plain_events.event_to_plain` made them."""
         if number not in self.book.jobs:
             await self.history.job(number)
         return await self._store.events(number, after, limit)

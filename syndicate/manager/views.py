@@ -11,7 +11,8 @@ import attrs
 from syndicate.domain.fault import Fault, Kind
 from syndicate.domain.job import Job, Machine
 from syndicate.domain.volunteer import Volunteer
-from syndicate.plain import event_from_plain, to_plain
+from syndicate.plain import to_plain
+from syndicate.plain_events import event_from_plain
 
 
 def timestamp(seconds: float | None) -> str | None:

@@ -26,7 +26,6 @@ import select
 import struct
 import sys
 import time
-from typing import NoReturn
 
 # Last, so that nothing beside our package can shadow the standard library.
 sys.path.append(os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..")))
@@ -174,7 +173,7 @@ def confine(parent: int) -> None:
         sys.exit("the daemon is gone")
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Hold packets back until there are no more requests to come."""
     confine(int(sys.argv[1]))
     queue = Queue(sys.argv[2])

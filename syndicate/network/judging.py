@@ -12,8 +12,7 @@ import attrs
 from syndicate.domain.fault import Links
 from syndicate.network.interface import Proof
 from syndicate.network.limits import Limit
-from syndicate.network.probe import SHORTEST_WAIT, Attempt
-from syndicate.network.prober import Tally
+from syndicate.network.probe import SHORTEST_WAIT, Attempt, Tally
 from syndicate.network.rules import ALLOWANCE
 
 #: Datagrams that show a loss.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import attrs
 from twisted.internet.defer import DeferredLock
 
 from syndicate.domain.errors import SandboxFailed
 from syndicate.network.child import Child, IChildReactor
-from syndicate.network.prober import Tally
 
 #: Seconds that are waited for datagrams that do not leave at once: for a neighbour to be found.
 SHORTEST_WAIT = 0.05
@@ -28,6 +28,24 @@ class Attempt:
     count: int = 1
     #: Bytes of each.
     size: int = 1
+
+
+class Tally(NamedTuple):
+    """What became of the datagrams to one address."""
+
+    address: str
+    #: How many the kernel took from us.
+    sent: int
+    #: How many were handed to an interface towards that address.
+    left: int
+    #: How many were turned back into this host.
+    turned: int
+    #: The errno of the first that was not taken, or 0.
+    error: int
+    #: The number of the interface that they left by, or 0.
+    interface: int
+    #: Microseconds from sending to the interface, for the fastest that left; -1 for none.
+    fastest: int
 
 
 class Prober:

@@ -12,7 +12,8 @@ one that was turned back, with that of the loopback interface; one that was drop
 ======================================  =====================================================
 ``try <wait> {<address> <n> <size>}``   Send ``n`` datagrams of ``size`` bytes to each address, and
                                         wait up to ``wait`` seconds for their records. Answered
-                                        with, for each, the words of `Tally`.
+                                        with, for each, the fields of
+                                        `syndicate.network.probe.Tally`.
 ``listen``                              Open a socket for each version of IP; answered with both
                                         ports.
 ``heard``                               Wait until a datagram from ourselves is heard on both;
@@ -29,7 +30,6 @@ import socket
 import struct
 import sys
 import time
-from typing import NamedTuple
 
 #: Where nobody listens, and what comes is thrown away.
 DISCARD = 9
@@ -46,24 +46,6 @@ _STAMPS = (1 << 8) | (1 << 4) | (1 << 7) | (1 << 10)
 _AT_ONCE = 16
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
-
-
-class Tally(NamedTuple):
-    """What became of the datagrams to one address."""
-
-    address: str
-    #: How many the kernel took from us.
-    sent: int
-    #: How many were handed to an interface towards that address.
-    left: int
-    #: How many were turned back into this host.
-    turned: int
-    #: The errno of the first that was not taken, or 0.
-    error: int
-    #: The number of the interface that they left by, or 0.
-    interface: int
-    #: Microseconds from sending to the interface, for the fastest that left; -1 for none.
-    fastest: int
 
 
 class _Trial:
@@ -130,8 +112,8 @@ class _Trial:
             took = max(0, int((seconds + nanoseconds / 1e9 - self._began) * 1e6))
             self._fastest = took if self._fastest < 0 else min(took, self._fastest)
 
-    def tally(self) -> Tally:
-        return Tally(
+    def tally(self) -> tuple[str, int, int, int, int, int, int]:
+        return (
             self.address,
             self._sent,
             self._left,

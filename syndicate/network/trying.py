@@ -16,8 +16,7 @@ from syndicate.network.child import Child, IChildReactor
 from syndicate.network.interface import NetworkFacts, Proof
 from syndicate.network.judging import Asked
 from syndicate.network.libnftables import Nftables, NftError
-from syndicate.network.probe import Prober
-from syndicate.network.prober import Tally
+from syndicate.network.probe import Prober, Tally
 
 #: An address of this host's own that nobody uses.
 _ADDRESS = "127.90.83.89"

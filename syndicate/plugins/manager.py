@@ -31,7 +31,7 @@ from syndicate.manager.site import Site
 from syndicate.manager.uploads import Room
 from syndicate.plain import field_names
 from syndicate.plugins.console import make_console
-from syndicate.plugins.daemon import ConfigOptions, Daemon, make
+from syndicate.plugins.daemon import Daemon, make
 from syndicate.plugins.doors import DoorOverTls, bad_certificate
 from syndicate.plugins.founding import found
 from syndicate.sandbox.inspector import LauncherInspector
@@ -48,11 +48,7 @@ log = Logger()
 LOG_MARGIN = 1.5
 
 
-class Options(ConfigOptions):
-    """Options of the manager."""
-
-
-def makeService(options: Any) -> IService:
+def make_service(options: Any) -> IService:
     """The manager's service, as its configuration wants it."""
     return make(options, load_manager, make_manager)
 

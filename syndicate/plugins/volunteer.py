@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import twisted
 from twisted.application.service import IService
 
@@ -18,9 +17,7 @@ from syndicate import __version__
 from syndicate.audit.files import FileAudit
 from syndicate.blobs.files import FileBlobStore
 from syndicate.blobs.transfer import HttpsTransfer
-from syndicate.client.door import Door
 from syndicate.client.interface import IHandle
-from syndicate.client.kit import lay_out
 from syndicate.config.volunteer import Registration, VolunteerConfig, load_volunteer
 from syndicate.credentials.enrolment import EnrolledEndpoint, Enrolment
 from syndicate.credentials.identity import VolunteerIdentity
@@ -31,7 +28,7 @@ from syndicate.domain.volunteer import Facts
 from syndicate.network.interface import NetworkFacts
 from syndicate.network.nft import NftFaults
 from syndicate.plugins.console import make_console
-from syndicate.plugins.daemon import ConfigOptions, Daemon, make
+from syndicate.plugins.daemon import Daemon, make
 from syndicate.plugins.own_ports import OwnPorts
 from syndicate.sandbox.chroot import ChrootSandbox
 from syndicate.sandbox.interface import SandboxFacts
@@ -41,17 +38,14 @@ from syndicate.wire.interface import IWorker
 from syndicate.wire.pb.client import ManagerDialler
 
 if TYPE_CHECKING:
+    from syndicate.client.door import Door
     from syndicate.console.server import Console, MakeWords
 
 #: Bytes of the largest source that a volunteer's cache takes.
 LARGEST_SOURCE = 64 << 30
 
 
-class Options(ConfigOptions):
-    """Options of the volunteer."""
-
-
-def makeService(options: Any) -> IService:
+def make_service(options: Any) -> IService:
     """The volunteer's service, as its configuration wants it."""
     return make(options, load_volunteer, make_volunteer)
 
@@ -162,6 +156,10 @@ def _dialler(reactor: Any, endpoint: EnrolledEndpoint, worker: IWorker) -> Manag
 
 def _make_door(reactor: Any, directory: Path, uid: int, handle: IHandle, limits: Limits) -> Door:
     """The door of a client, and what its programs find beside it."""
+    # What it stands on takes a while to be imported, and most jobs have no client.
+    from syndicate.client.door import Door
+    from syndicate.client.kit import lay_out
+
     lay_out(directory)
     return Door(reactor, directory, uid, handle, limits)
 
@@ -170,7 +168,7 @@ def _facts(who: Registration, sandbox: SandboxFacts, paths: NetworkFacts) -> Fac
     return Facts(
         address=who.address or _address_towards(who.manager),
         cores=len(os.sched_getaffinity(0)),
-        memory=psutil.virtual_memory().total,
+        memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         arch=platform.machine(),
         kernel=platform.release(),
         sandbox=sandbox.mode,

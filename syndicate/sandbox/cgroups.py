@@ -230,6 +230,11 @@ class ControlGroups:
         """What can be used: of ``memory``, ``pids``, ``cpu``, ``cpuacct`` and ``freezer``."""
         return frozenset().union(*(hierarchy.controllers for hierarchy in self._hierarchies))
 
+    @property
+    def homes(self) -> frozenset[Path]:
+        """The directories that `make` makes groups in, once `find` has found them."""
+        return frozenset(hierarchy.home for hierarchy in self._hierarchies)
+
     def find(self) -> list[str]:
         """Find out what this host has and lets us use.
 

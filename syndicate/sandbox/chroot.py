@@ -92,7 +92,7 @@ class ChrootSandbox:
         try:
             if self._facts is None:
                 self._facts = await self._find_out()
-                self._host.launchers.warm()
+                self._host.launchers.warm_later()
             return self._facts
         finally:
             self._probing.release()

@@ -112,11 +112,10 @@ class Host:
         self.skeleton = skeleton.provide(place, shared=shared is not None)
 
     def old_groups(self) -> list[Path]:
-        """Control groups of this volunteer that its launchers of now are not in, innermost
-        first.
+        """Control groups of this volunteer that its launchers of now are not in, nor its later
+        ones will be made in; innermost first.
         """
-        used = self.launchers.groups
-        used |= {path.parent for path in used}
+        used = self.launchers.groups | self.groups.homes
         return [path for path in self.groups.leftovers() if path not in used]
 
     def identity(self, uid: int) -> Identity:

@@ -38,6 +38,9 @@ _PIPES: Mapping[int, int | str] = {0: "w", 1: "r", 2: "r", CHANNEL: "r"}
 PAUSE = 0.5
 #: The same where the next use may be near.
 SHORT_PAUSE = 0.05
+#: The same for the first of a daemon: many of its own kind may start with it, and registering goes
+#: before being quick.
+FIRST_PAUSE = 1.0
 
 
 @attrs.frozen
@@ -64,17 +67,20 @@ class Launchers:
         self._refill: IDelayedCall | None = None
         self._closed = False
 
-    def warm(self) -> None:
-        """Start as many as are to wait.
+    def warm_later(self) -> None:
+        """Start as many as are to wait, once the daemon has had time to get to its work."""
+        self._refill_after(FIRST_PAUSE)
 
-        :raises SandboxFailed: when no process can be started.
-        """
-        while len(self._waiting) < self._keep and not self._closed:
-            self._waiting.append(self._spawn())
+    def _refill_after(self, seconds: float) -> None:
+        if self._refill and self._refill.active():
+            self._refill.reset(seconds)
+        else:
+            self._refill = self._reactor.callLater(seconds, self._fill)
 
-    def _warm_again(self) -> None:
+    def _fill(self) -> None:
         try:
-            self.warm()
+            while len(self._waiting) < self._keep and not self._closed:
+                self._waiting.append(self._spawn())
         except SandboxFailed as error:
             _log.warn("no launcher is waiting: {error}", error=error)
 
@@ -86,10 +92,7 @@ class Launchers:
         if self._closed:
             raise Unavailable("The sandbox is being closed; nothing can be started in it.")
         launcher = self._waiting.pop(0) if self._waiting else self._spawn()
-        if self._refill and self._refill.active():
-            self._refill.reset(PAUSE)
-        else:
-            self._refill = self._reactor.callLater(PAUSE, self._warm_again)
+        self._refill_after(PAUSE)
         return launcher
 
     def hasten(self) -> None:

@@ -14,7 +14,8 @@ from syndicate.domain.errors import SyndicateError
 from syndicate.domain.events import BY_KIND
 from syndicate.domain.job import Job
 from syndicate.domain.lifecycle import fold
-from syndicate.plain import event_from_plain, field_names
+from syndicate.plain import field_names
+from syndicate.plain_events import event_from_plain
 from syndicate.torture.facts import Rule, Run, Violation
 
 #: Keys of an event's view that are not its details.

@@ -9,8 +9,8 @@ from typing import TypeVar
 import attrs
 from twisted.internet.defer import Deferred
 
-from syndicate.domain.adoption import Stage
 from syndicate.domain.errors import Conflict, NotClean, SyndicateError, Unsupported
+from syndicate.domain.volunteer import Stage
 from syndicate.network.interface import IGuard
 from syndicate.once import Once
 from syndicate.sandbox.interface import Exit, IEnclosure, IRun, Plot

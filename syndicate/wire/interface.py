@@ -14,11 +14,10 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from syndicate.domain.adoption import Stage
 from syndicate.domain.errors import WrongVersion
 from syndicate.domain.fault import Links
 from syndicate.domain.job import Limits
-from syndicate.domain.volunteer import Facts
+from syndicate.domain.volunteer import Facts, Stage
 
 #: Version of what crosses; both ends must have the same. It rises with every change that an
 #: older peer would misunderstand.

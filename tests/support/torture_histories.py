@@ -22,7 +22,7 @@ from syndicate.domain.events import (
 from syndicate.domain.job import Job, JobSpec, Outcome, Role
 from syndicate.domain.lifecycle import fold
 from syndicate.manager.views import event_view, job_view
-from syndicate.plain import event_to_plain
+from syndicate.plain_events import event_to_plain
 from syndicate.torture.facts import Ending
 from syndicate.torture.schedule import Asking, Manner, Task
 from syndicate.torture.witness import proof

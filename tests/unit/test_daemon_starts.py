@@ -27,7 +27,7 @@ state = "{tmp_path}/state"
 """
     )
     with pytest.raises(SystemExit, match=r"ca.pem cannot be read: No such file.* Copy ca.pem"):
-        volunteer.makeService({"config": str(config)})
+        volunteer.make_service({"config": str(config)})
 
 
 def test_a_volunteer_without_room_for_its_state_says_so(tmp_path: Path, state: Path) -> None:
@@ -41,11 +41,11 @@ state = "{state}"
 """
     )
     with pytest.raises(SystemExit, match=r"state directory .* cannot be made: Not a directory"):
-        volunteer.makeService({"config": str(config)})
+        volunteer.make_service({"config": str(config)})
 
 
 def test_a_manager_without_room_for_its_state_says_so(tmp_path: Path, state: Path) -> None:
     config = tmp_path / "manager.toml"
     config.write_text(f'[manager]\nstate = "{state}"\n')
     with pytest.raises(SystemExit, match=r"state directory .* cannot be made: Not a directory"):
-        manager.makeService({"config": str(config)})
+        manager.make_service({"config": str(config)})

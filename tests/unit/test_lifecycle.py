@@ -39,7 +39,8 @@ from syndicate.domain.lifecycle import (
     fold,
     react,
 )
-from syndicate.plain import event_from_plain, event_to_plain, from_plain, to_plain
+from syndicate.plain import from_plain, to_plain
+from syndicate.plain_events import event_from_plain, event_to_plain
 from tests.support.histories import spec
 
 

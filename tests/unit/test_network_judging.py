@@ -8,7 +8,7 @@ import pytest
 
 from syndicate.domain.fault import Links
 from syndicate.network.judging import Asked
-from syndicate.network.prober import Tally
+from syndicate.network.probe import Tally
 
 PEER = "10.0.0.2"
 NOTHING = Links()

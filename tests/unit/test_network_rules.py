@@ -16,7 +16,7 @@ from syndicate.domain.fault import Links
 from syndicate.network import limits, netlink, rules
 from syndicate.network.judging import Asked
 from syndicate.network.limits import Limit
-from syndicate.network.prober import Tally
+from syndicate.network.probe import Tally
 
 ONE, TWO, SIX = "10.0.0.1", "10.0.0.2", "fd00::1"
 

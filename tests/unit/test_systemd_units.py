@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from syndicate.plugins import manager, volunteer
+from syndicate.plugins import makers
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "etc/systemd").glob("*.service"))
@@ -76,8 +76,7 @@ def test_a_unit_starts_its_daemon_at_boot_and_for_ever(unit: Path) -> None:
         *(unit.stem, "--config", f"/etc/syndicate/{name}.toml"),
     ]
     # These are the options that the daemon takes.
-    makers = {"manager": manager, "volunteer": volunteer}
-    options = makers[name].Options()
+    options = {"manager": makers.manager, "volunteer": makers.volunteer}[name].Options()
     options.parseOptions(words[4:])
     assert options["config"] == words[-1]
 

@@ -38,8 +38,9 @@ from syndicate.wire.interface import (
 )
 from syndicate.wire.memory import MemoryLink
 from syndicate.wire.pb.client import ManagerFactory, join
+from syndicate.wire.pb.connection import LOGIN_TIME
 from syndicate.wire.pb.errors import call
-from syndicate.wire.pb.server import LOGIN_TIME, DoorFactory
+from syndicate.wire.pb.server import DoorFactory
 from syndicate.wire.pb.values import MESSAGE_CAP, pack, unpack
 from tests.support.peers import ORDER, PART, NotingFleet, NotingWorker, failing
 

@@ -9,14 +9,14 @@ from twisted.application.service import ServiceMaker
 
 manager = ServiceMaker(
     "Syndicate manager",
-    "syndicate.plugins.manager",
+    "syndicate.plugins.makers.manager",
     "The manager: keeps the queue of jobs and the fleet of volunteers.",
     "syndicate-manager",
 )
 
 volunteer = ServiceMaker(
     "Syndicate volunteer",
-    "syndicate.plugins.volunteer",
+    "syndicate.plugins.makers.volunteer",
     "A volunteer: offers this machine to a manager and runs its part of one job at a time.",
     "syndicate-volunteer",
 )

@@ -17,10 +17,9 @@ from twisted.spread import pb
 
 from syndicate.domain.errors import SyndicateError
 from syndicate.wire.interface import FaultOrder, IWorker, Part, PrepareOrder, Welcome
-from syndicate.wire.pb.connection import JOINED, make_broker
+from syndicate.wire.pb.connection import JOINED, LOGIN_TIME, make_broker
 from syndicate.wire.pb.errors import answers, call
 from syndicate.wire.pb.references import RemoteManager
-from syndicate.wire.pb.server import LOGIN_TIME
 from syndicate.wire.pb.values import pack, unpack
 
 log = Logger()

@@ -12,6 +12,9 @@ from syndicate.spread.jelly import PLAIN
 from syndicate.wire.pb.errors import WireError, refusal
 from syndicate.wire.pb.values import MESSAGE_CAP
 
+#: Seconds that a peer has to log in after connecting.
+LOGIN_TIME = 20.0
+
 #: Room in a message for what is around the one value of ours.
 FRAME = 4 << 10
 

@@ -19,15 +19,12 @@ from syndicate.domain.errors import (
 )
 from syndicate.plain import from_plain
 from syndicate.wire.interface import PROTOCOL, Ask, EndReport, Hello, IFleet, other_protocol
-from syndicate.wire.pb.connection import JOINED, STRANGER, make_broker
+from syndicate.wire.pb.connection import JOINED, LOGIN_TIME, STRANGER, make_broker
 from syndicate.wire.pb.errors import answers
 from syndicate.wire.pb.references import RemoteVolunteer
 from syndicate.wire.pb.values import pack, unpack, unpack_plain
 
 log = Logger()
-
-#: Seconds that a peer has to log in after connecting.
-LOGIN_TIME = 20.0
 
 
 def _nobody_told(address: str, error: SyndicateError) -> None:
