@@ -8,14 +8,21 @@ from typing import Any
 
 import attrs
 from OpenSSL import SSL
-from twisted.application.internet import ClientService, backoffPolicy
+from twisted.application.internet import ClientService
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.error import ConnectionClosed, ConnectionLost
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionClosed,
+    ConnectionLost,
+    DNSLookupError,
+)
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.spread import pb
+from zope.interface import implementer
 
-from syndicate.domain.errors import SyndicateError
+from syndicate.domain.errors import SyndicateError, Unavailable
 from syndicate.wire.interface import FaultOrder, IWorker, Part, PrepareOrder, Welcome
 from syndicate.wire.pb.connection import JOINED, LOGIN_TIME, make_broker
 from syndicate.wire.pb.errors import answers, call
@@ -24,8 +31,13 @@ from syndicate.wire.pb.values import pack, unpack
 
 log = Logger()
 
-#: Longest pause between two tries to reach the manager, in seconds.
-LONGEST_PAUSE = 10.0
+#: The most seconds until the manager is dialled again when nobody was there: one that is being
+#: started is there a moment later, and it costs nothing.
+ABSENT_PAUSE = 0.1
+#: The same when it was there, and the connection was lost or we were refused.
+PARTED_PAUSE = 0.7
+#: By how much longer each further pause is, and the longest.
+GROWTH, LONGEST_PAUSE = 1.5, 10.0
 
 
 class ManagerFactory(pb.PBClientFactory):
@@ -72,6 +84,7 @@ class Orders(pb.Referenceable):
         return self._worker.now()
 
 
+@implementer(IStreamClientEndpoint)
 @attrs.define(eq=False)
 class ManagerDialler:
     """Keeps one connection to the manager for a worker, until it is stopped.
@@ -85,20 +98,18 @@ class ManagerDialler:
     _worker: IWorker
     _refused: Callable[[Exception], str] = str
     _factory: pb.PBClientFactory = attrs.field(init=False)
-    _pause: Callable[[int], float] = attrs.field(init=False)
     _service: ClientService = attrs.field(init=False)
     _complaint: str = ""
     #: The connection of now, or the last one.
     _broker: Any = None
     _refusals: int = 0
+    #: Whether the last try has reached somebody.
+    _was_there: bool = False
 
     def __attrs_post_init__(self) -> None:
         self._factory = ManagerFactory()
-        self._pause = backoffPolicy(
-            initialDelay=0.2, maxDelay=LONGEST_PAUSE, jitter=lambda: random.uniform(0, 0.5)
-        )
         self._service = ClientService(
-            self._endpoint,
+            self,
             self._factory,
             retryPolicy=self._retry,
             clock=self._clock,
@@ -115,12 +126,25 @@ class ManagerDialler:
             self._broker.hang_up()
         return self._service.stopService()
 
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        """As the endpoint does."""
+        return self._endpoint.connect(protocolFactory).addErrback(self._not_connected)
+
+    def _not_connected(self, failure: Failure) -> Failure:
+        self._was_there = not failure.check(ConnectError, DNSLookupError, Unavailable)
+        return failure
+
     def _retry(self, attempt: int) -> float:
         """Seconds until the next dial; refusals to let us join count like failures to connect."""
-        return min(self._pause(min(max(attempt, self._refusals), 20)), LONGEST_PAUSE)
+        was_there, self._was_there = self._was_there, False
+        first = PARTED_PAUSE if was_there else ABSENT_PAUSE
+        tries = min(max(attempt - 1, self._refusals), 20)
+        longest = min(first * GROWTH**tries, LONGEST_PAUSE)
+        # The longer nobody could reach it, the further apart all are when they can.
+        return random.uniform(longest / 2, longest)
 
     def _connected(self, broker: Any) -> None:
-        self._broker = broker
+        self._broker, self._was_there = broker, True
         # The service must not wait for this: it cannot bear the loss of a connection that it
         # still prepares.
         Deferred.fromCoroutine(self._join(broker)).addErrback(
