@@ -88,14 +88,25 @@ class PythonLines:
     _interpreter: Any = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.namespace = {"__name__": "console", "__doc__": None, **self.words}
+        # Python's own would close the daemon's standard input besides.
+        leaving = {"exit": _leave, "quit": _leave}
+        self.namespace = {"__name__": "console", "__doc__": None, **leaving, **self.words}
         self._interpreter = Interpreter(self, self.namespace)
 
     def push(self, line: bytes) -> bool:
-        """Take a line; tells whether more are needed to make sense of it."""
+        """Take a line; tells whether more are needed to make sense of it.
+
+        :raises EOFError: the person wants to leave.
+        """
         text = line.decode("utf-8", "replace")
         self._typed(text)
-        return bool(self._interpreter.push(text.encode()))
+        if text.strip() in ("exit", "quit") and not self._interpreter.buffer:
+            raise EOFError
+        try:
+            return bool(self._interpreter.push(text.encode()))
+        except SystemExit:
+            # It is the person who leaves, not the daemon.
+            raise EOFError from None
 
     @property
     def busy(self) -> bool:
@@ -138,7 +149,10 @@ class VerbLines:
         return self._waiting > 0
 
     def push(self, line: bytes) -> bool:
-        """Take a line; it never needs another one."""
+        """Take a line; it never needs another one.
+
+        :raises EOFError: the person wants to leave.
+        """
         text = line.decode("utf-8", "replace").strip()
         if text:
             self._typed(text)
@@ -180,3 +194,7 @@ def lines_for(visitor: Visitor, words: Words, say: Say, typed: Typed) -> Lines:
     if visitor.role == OPERATOR:
         return PythonLines(visitor, words, say, typed)
     return VerbLines(visitor, words, say, typed)
+
+
+def _leave(code: object = None) -> None:
+    raise SystemExit

@@ -163,6 +163,7 @@ class Plain(Protocol):
         self.lines: Lines = lines(self.say)
         self._rest = b""
         self._whole = True
+        self._left = False
 
     def dataReceived(self, data: bytes) -> None:
         """Some bytes of lines."""
@@ -182,9 +183,12 @@ class Plain(Protocol):
         self._push(b"")
 
     def _push(self, line: bytes) -> None:
+        if self._left:
+            return
         try:
             self.lines.push(line)
         except EOFError:
+            self._left = True
             self.transport.loseConnection()
         if not self._whole:
             self.say("\n", False)

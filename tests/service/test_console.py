@@ -107,6 +107,20 @@ async def test_lines_without_a_terminal_are_python_for_operators(served: Served)
     assert ended.err == ""
 
 
+@pytest.mark.parametrize(
+    "word", ["exit", "quit", "exit()", "quit(3)", "raise SystemExit", "import sys; sys.exit(3)"]
+)
+@pytest_twisted.ensureDeferred
+async def test_who_leaves_has_heard_all_and_what_comes_after_that_is_not_done(
+    served: Served, word: str
+) -> None:
+    visit = served.visit("ann", "-T")
+    visit.type(f"6 * 7\n{word}\ndrain('v1')\n")
+    ended = await visit.over
+    assert (ended.code, ended.out, ended.err) == (0, "42\n", "")
+    assert served.cluster.states()["v1"] == "free"
+
+
 @pytest_twisted.ensureDeferred
 async def test_viewers_lines_are_never_evaluated(served: Served) -> None:
     visit = served.visit("vera", "-T")

@@ -32,7 +32,7 @@ from syndicate.domain.log import encode as encode_frame
 from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.views import timestamp
 from syndicate.plain import to_plain
-from syndicate.wire.interface import Ask, EndReport, Part
+from syndicate.wire.interface import Ask, EndReport, Part, Released
 from syndicate.wire.pb.client import ManagerFactory
 from syndicate.wire.pb.errors import call, incoming
 from syndicate.wire.pb.server import DoorFactory
@@ -213,6 +213,32 @@ def test_asks_as_the_client_of_anothers_job_are_refused(cluster: Cluster, hostil
             ask = Ask(Part(number, 1, machine, 1), verb, body)
             with pytest.raises(Revoked):
                 hostile.tell("ask", pack(ask))
+    assert snapshot(cluster, number) == before
+
+
+def test_who_is_no_client_of_its_own_job_or_was_one_is_refused(
+    cluster: Cluster, hostile: Hostile
+) -> None:
+    for host in ("v1", "v2", "v3"):
+        cluster.hosts[host].stop()
+    hostile.join()
+    for host in ("v1", "v2", "v3"):
+        cluster.hosts[host].dials = True
+        cluster.hosts[host].start()
+    cluster.wait(5)
+    number = cluster.submit_with_clients(machines=2, clients=1)
+    hostile.settle()
+    job = cluster.job(number)
+    assert job.machine("master").volunteer == "evil", "it has been free longest"
+    before = snapshot(cluster, number)
+    body = {"kind": "kill", "arguments": {"machine": "slave[0]"}}
+    with pytest.raises(Revoked):
+        hostile.tell("ask", pack(Ask(Part(number, 1, "master", 1), "fault", body)))
+    client = job.machine("client[0]").volunteer
+    for attempt in (0, 2):
+        ask = Ask(Part(number, attempt, "client[0]", 1), "job", {})
+        with pytest.raises(Revoked):
+            cluster.result_of(cluster.manager.ask(client, ask))
     assert snapshot(cluster, number) == before
 
 
@@ -533,6 +559,13 @@ def test_more_outputs_than_a_part_can_have_are_refused(cluster: Cluster, hostile
         carriage.check_bring("evil", f"{tarball:064x}", most)  # the same again is no more
     with pytest.raises(TooLarge):
         carriage.check_bring("evil", "f" * 64, 1)
+    # What it has brought for another part does not count.
+    hostile.liar.answers["release"] = pack(Released())
+    cluster.cancel(number)
+    hostile.settle()
+    cluster.submit(machines=1)
+    hostile.settle()
+    carriage.check_bring("evil", "f" * 64, most)
 
 
 def test_a_log_has_no_more_than_its_cap(tmp_path: Path) -> None:

@@ -198,6 +198,28 @@ def test_who_says_late_that_it_is_clean_keeps_the_job_that_it_was_given_since(
     assert cluster.manager.hygiene.of("v1").failures == 0
 
 
+def test_who_stays_unclean_takes_longer_each_time(make_cluster: Make) -> None:
+    cluster = make_cluster(1, forever)
+    make_dirty(cluster, cluster.submit(1))
+    cluster.cancel(1)
+    counted = []
+    for _ in range(4):
+        cluster.wait(10)
+        counted.append(cluster.manager.hygiene.of("v1").failures)
+    assert counted == [2, 2, 3, 3]
+
+
+def test_a_job_that_comes_while_the_host_is_not_fit_is_not_taken(make_cluster: Make) -> None:
+    cluster = make_cluster(1, forever)
+    cluster.hosts["v1"].service._tidying.problem = "A mount is left."
+    number = cluster.submit(1)
+    cluster.wait(1)
+    job = cluster.job(number)
+    assert job.state is JobState.QUEUED
+    assert "A mount is left." in str(cluster.result_of(cluster.manager.events(number, 0)))
+    assert "A mount is left." in cluster.manager.fleet.get("v1").reason
+
+
 @attrs.define
 class Chore:
     """What the operator wants after each job: done when a test says so."""

@@ -369,6 +369,26 @@ def test_a_flood_of_hellos_or_of_requests_is_limited(enrol: Enrolling) -> None:
     assert [entry.outcome for entry in recorded] == ["done"] * 60
 
 
+def test_so_many_names_are_given_and_no_more(
+    enrol: Enrolling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syndicate.manager.trust.MOST_NAMES", 2)
+    enrol("v7")
+    enrol("v8")
+    with pytest.raises(Unavailable, match="2 volunteers have joined"):
+        enrol("v9")
+    enrol("v8")
+
+
+def test_no_secret_of_a_token_is_in_the_store(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(1)
+    secret, token = cluster.result_of(cluster.manager.trust.new_token("user", "ann", None))
+    records = cluster.result_of(cluster.store.load()).records
+    assert ("token", token.id) in records
+    assert secret not in repr(records)
+    assert secret.removeprefix("syn_") not in repr(records)
+
+
 @ensure
 async def test_revoking_breaks_the_connection(make_door: Make, tmp_path: Path) -> None:
     door = make_door(2)

@@ -101,6 +101,29 @@ def test_what_no_job_needs_makes_room_the_least_recently_used_first(
         assert cluster.blobs.size(cluster.job(number).spec.sha256) is not None
 
 
+def with_outputs(cluster: Cluster, number: int, digest: str) -> None:
+    """Let a job's first machine have left these."""
+    job = cluster.job(number)
+    first, *others = job.machines
+    machines = (attrs.evolve(first, outputs=digest), *others)
+    cluster.manager.book.jobs[number] = attrs.evolve(job, machines=machines)
+
+
+def test_what_jobs_have_made_and_their_clients_are_spared(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(3, forever, site=Site(room=Room(blobs=6000)))
+    number = cluster.submit_with_clients(2)
+    outputs, other = sources(cluster, "outputs", "of no job")
+    with_outputs(cluster, number, outputs)
+    cluster.clock.advance(GRACE + 1)
+    with pytest.raises(StorageFull, match="jobs need"):
+        beginner(cluster)("ann", 5990, volunteer=False)
+    assert cluster.blobs.size(other) is None
+    spec = cluster.job(number).spec
+    assert spec.client_sha256 != spec.sha256
+    for digest in (outputs, spec.sha256, spec.client_sha256):
+        assert cluster.blobs.size(digest) is not None
+
+
 def test_what_has_just_come_is_spared_for_the_job_that_follows(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(1, forever, site=Site(room=Room(blobs=3000)))
     (sent,) = sources(cluster, "just sent")
@@ -261,10 +284,7 @@ def test_logs_and_outputs_of_old_jobs_are_removed_when_the_site_wants_that(
     old = cluster.submit(1)
     cluster.wait(1)
     (outputs,) = sources(cluster, "outputs")
-    job = cluster.job(old)
-    (machine,) = job.machines
-    machine = attrs.evolve(machine, outputs=outputs)
-    cluster.manager.book.jobs[old] = attrs.evolve(job, machines=(machine,))
+    with_outputs(cluster, old, outputs)
     cluster.wait(60)
     assert old not in cluster.manager.book.jobs
     cluster.logs.append(old, 1, "master", cluster.logs.length(old, 1, "master"), b"x")
@@ -282,3 +302,22 @@ def test_logs_and_outputs_of_old_jobs_are_removed_when_the_site_wants_that(
     cluster.restart_manager()
     assert cluster.manager._aging.removed == old
     assert cluster.result_of(cluster.manager.history.job(old)).user == ANN.name
+
+
+def test_outputs_of_an_old_job_that_a_later_one_has_made_as_well_stay(
+    make_cluster: MakeCluster,
+) -> None:
+    day = 24 * 3600.0
+    cluster = make_cluster(1, at_once, site=Site(keep=Keep(1, 90 * day), files_for=30 * day))
+    old = cluster.submit(1)
+    cluster.wait(1)
+    (outputs,) = sources(cluster, "outputs")
+    with_outputs(cluster, old, outputs)
+    young = cluster.submit(1)
+    cluster.wait(60)
+    with_outputs(cluster, young, outputs)
+    cluster.clock.advance(31 * day)
+    cluster.settle()
+    assert list(cluster.manager.book.jobs) == [young]
+    assert cluster.manager._aging.removed == old
+    assert cluster.blobs.size(outputs) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -120,6 +121,28 @@ def add_file(copy: Path) -> None:
     (copy / "more").write_text("not saved by us")
 
 
+def make_manifest_fit(copy: Path) -> None:
+    """Let the manifest say what is there."""
+    manifest = json.loads((copy / "manifest.json").read_text())
+    files = {name: about for name, about in manifest["files"].items() if (copy / name).exists()}
+    for name, about in files.items():
+        data = (copy / name).read_bytes()
+        about |= {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    manifest["files"] = files
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+
+
+def forget_blob(copy: Path) -> None:
+    (blob,) = (path for path in copy.glob("blobs/*/*") if path.is_file())
+    blob.unlink()
+    make_manifest_fit(copy)
+
+
+def save_damaged_database(copy: Path) -> None:
+    damage_database(copy)
+    make_manifest_fit(copy)
+
+
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backup with a job in it."""
@@ -133,7 +156,11 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "harm", [damage_blob, drop_token, damage_database, drop_manifest, add_file]
+    "harm",
+    [
+        *(damage_blob, drop_token, damage_database, drop_manifest, add_file),
+        *(forget_blob, save_damaged_database),
+    ],
 )
 def test_a_damaged_backup_is_refused_and_nothing_is_changed(
     good: Path, tmp_path: Path, harm: Callable[[Path], None]
@@ -145,6 +172,41 @@ def test_a_damaged_backup_is_refused_and_nothing_is_changed(
     assert "Traceback" not in refused.err
     assert not (tmp_path / "new").exists()
     assert not list(tmp_path.glob(".new*"))
+
+
+def test_what_is_secret_is_so_after_it_was_brought_back(good: Path, tmp_path: Path) -> None:
+    bring_back(good / "copy.tar", tmp_path / "state")
+    found = {
+        name: (tmp_path / "state" / name).stat().st_mode & 0o777
+        for name in ("authority", "authority/ca.key", "authority/ca.pem", "tokens/join")
+    }
+    assert found.pop("authority/ca.pem") == 0o644
+    assert found == {**dict.fromkeys(found, 0o600), "authority": 0o700}
+
+
+def lose_blob(state: Path) -> None:
+    (blob,) = (path for path in state.glob("blobs/*/*") if path.is_file())
+    blob.unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (damage_blob, "is damaged: it is not what its name says"),
+        (lose_blob, "is not there"),
+        (damage_database, "is damaged"),
+    ],
+)
+def test_of_a_damaged_state_no_backup_is_made(
+    good: Path, tmp_path: Path, harm: Callable[[Path], None], why: str
+) -> None:
+    bring_back(good / "copy", tmp_path / "state")
+    harm(tmp_path / "state")
+    for name in ("new", "new.tar"):
+        refused = manage("backup", "--state", tmp_path / "state", tmp_path / name)
+        assert refused.code == 1, refused
+        assert why in refused.err
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["state"]
 
 
 @pytest.mark.parametrize("name", ["copy.tar", "copy.tar.gz"])
