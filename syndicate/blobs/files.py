@@ -72,7 +72,8 @@ class FileBlobStore:
         #: For each sweep under way: what has been used since it began.
         self._used: list[set[str]] = []
         try:
-            (directory / PARTIAL).mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (directory / PARTIAL).mkdir(mode=0o700, exist_ok=True)
             if not durable:
                 self._distrust_after_boot()
         except OSError as error:

@@ -167,7 +167,7 @@ class Volunteer(Service):
         else:
             if swept:
                 log.warn("{count} leftovers of a former run were removed.", count=swept)
-        self._spool.mkdir(parents=True, exist_ok=True)
+        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in self._spool.iterdir():
             left.unlink()
         shutil.rmtree(self._spool.with_name("doors"), ignore_errors=True)

@@ -529,3 +529,10 @@ async def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> Non
         await put(store, data)
         with disk.after_a_power_cut() as after:
             assert (after / store.path(digest(data)).relative_to(disk.place)).read_bytes() == data
+
+
+def test_what_is_kept_is_for_the_daemons_user_alone(tmp_path: Path) -> None:
+    store = in_files(tmp_path / "state").store
+    store.write("0" * 64, 10).abandon()
+    for path in (tmp_path / "state/blobs", tmp_path / "state/blobs/partial"):
+        assert path.stat().st_mode & 0o777 == 0o700

@@ -269,3 +269,11 @@ def test_an_after_job_that_fails_counts_as_unclean_and_is_done_again(make_cluste
     chore.done[1].callback(None)
     cluster.settle()
     assert cluster.states() == {"v1": "free"}
+
+
+def test_what_jobs_print_and_bring_is_for_the_daemons_user_alone(make_cluster: Make) -> None:
+    cluster = make_cluster(1, forever)
+    cluster.submit(1)
+    spool = cluster.directory / "v1" / "spool"
+    assert list(spool.iterdir())
+    assert spool.stat().st_mode & 0o777 == 0o700
