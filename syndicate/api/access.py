@@ -93,6 +93,15 @@ class Access:
         self._manager.carriage.check_ask(name)
         return name, True
 
+    def check_known(self, request: Request) -> None:
+        """Look whether anybody whom we know sends a request, before its body is kept.
+
+        :raises Unauthorized: no good token, and no live session.
+        """
+        secret = self._bearer(request)
+        if not self._manager.fleet.session_name(secret):
+            self._manager.trust.check_token(secret, address_of(request))
+
     async def admit(
         self, request: Request, who: str, sha256: str, size: int, *, volunteer: bool
     ) -> None:

@@ -29,7 +29,7 @@ _BLOB = re.compile(rb"/v1/blobs/([0-9a-f]{64})")
 
 def make_site(reactor: Any, api: Api, access: Access, blobs: IBlobStore) -> StreamingSite:
     """The site that serves the API. Blobs are written as they come, after their sender has been
-    let in; other bodies are small and gathered.
+    let in; other bodies are small and gathered, of those whom we know alone.
     """
 
     def begin(request: StreamingRequest, length: int | None) -> Sink | Deferred[Sink] | None:
@@ -40,7 +40,10 @@ def make_site(reactor: Any, api: Api, access: Access, blobs: IBlobStore) -> Stre
             raise Invalid("The header Host is no text in UTF-8.")
         found = _BLOB.fullmatch(request.path)
         if request.method != b"PUT" or found is None:
-            return Gathered(BODY_CAP) if length != 0 else None
+            if length == 0:
+                return None
+            access.check_known(request)
+            return Gathered(BODY_CAP)
         sha256 = found[1].decode()
         who, volunteer = access.sender(request)
 

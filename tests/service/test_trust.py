@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest_twisted
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from twisted.internet.threads import deferToThread
 
 from syndicate.audit.interface import Wanted
 from syndicate.credentials.identity import VolunteerIdentity
@@ -127,6 +129,32 @@ async def test_no_door_lets_one_try_for_ever(
     assert codes[0] in (401, 403)
     assert codes[10:] == [429] * 3
     assert len(await door.cluster.audit.tail(100, Wanted(did="login"))) == 10
+
+
+@ensure
+async def test_nothing_is_kept_of_what_a_stranger_sends(make_door: Make) -> None:
+    """The answer comes before the body, of which there could be one on each of many connections."""
+    door = make_door(1)
+    host, port = door.url.removeprefix("http://").split(":")
+
+    def begin(path: str, *lines: str) -> bytes:
+        head = (f"POST {path} HTTP/1.1", "Host: x", *lines, "", "")
+        with socket.create_connection((host, int(port)), 5) as connection:
+            connection.sendall("\r\n".join(head).encode() + b"{")
+            connection.settimeout(1)
+            try:
+                return connection.recv(12)
+            except TimeoutError:
+                return b""
+
+    length, chunks = "Content-Length: 900000", "Transfer-Encoding: chunked"
+    for path in ("/v1/jobs", "/v1/certificates", "/v1/version", "/v1/nothing"):
+        for how in (length, chunks):
+            assert await deferToThread(begin, path, how) == b"HTTP/1.1 401"
+    wrong = f"Authorization: Bearer {'x' * 47}"
+    assert await deferToThread(begin, "/v1/jobs", length, wrong) == b"HTTP/1.1 401"
+    known = f"Authorization: Bearer {door.secrets['ann']}"
+    assert await deferToThread(begin, "/v1/jobs", length, known) == b""
 
 
 def test_tokens_and_revocations_outlive_the_manager(make_cluster: Callable[..., Cluster]) -> None:

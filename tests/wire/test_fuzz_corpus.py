@@ -134,6 +134,8 @@ def test_a_request_that_was_found_once_is_refused(world: api.World, what: str, d
 
 
 HEAD = b"GET /v1/version HTTP/1.1\r\nHost: x\r\n"
+#: In the place of a good secret: nothing is read of a body that a stranger sends.
+KNOWN = b"Authorization: Bearer SECRET\r\n"
 
 
 @pytest.mark.parametrize(
@@ -143,14 +145,19 @@ HEAD = b"GET /v1/version HTTP/1.1\r\nHost: x\r\n"
         (HEAD + b"Content-Length: x\r\nA: b\r\n", b"\r\n", b"more"),
         (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\nA: b\r\n", b"\r\n", HEAD),
         (HEAD + b"No colon\r\nA: b\r\n", b"\r\n", HEAD + b"\r\n"),
-        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"g\r\n", b"0\r\n\r\n" + HEAD + b"\r\n"),
+        (
+            HEAD + KNOWN + b"Transfer-Encoding: chunked\r\n\r\n",
+            b"g\r\n",
+            b"0\r\n\r\n" + HEAD + b"\r\n",
+        ),
     ],
 )
 def test_nothing_is_read_behind_what_is_no_request(
     world: api.World, data: tuple[bytes, ...]
 ) -> None:
     """As TLS goes on to read until the peer has closed its end, too."""
-    answer, heard = world.ask(*data)
+    secret = world.secrets["user"].encode()
+    answer, heard = world.ask(*(each.replace(b"SECRET", secret) for each in data))
     assert answer == b"HTTP/1.1 400 Bad Request\r\n\r\n"
     assert not [event for event in heard if event.get("log_failure") or event.get("isError")]
 
