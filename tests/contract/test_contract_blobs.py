@@ -428,6 +428,7 @@ async def test_a_sweep_spares_what_is_used_though_another_one_ended_meanwhile(
     assert store.list() == [used]
 
 
+@pytest.mark.deadline(60)
 @ensure
 async def test_closing_ends_a_sweep_half_way_and_the_next_one_goes_on(tmp_path: Path) -> None:
     store = in_files(tmp_path).store

@@ -197,20 +197,13 @@ async def test_a_terminal_edits_lines_with_history_and_ctrl_c_and_ctrl_d(served:
     greeting = await visit.until(">>> ")
     assert "time.sleep too" in greeting
     assert "\x1bc" not in greeting, "the screen of the visitor stays"
-    visit.type("print('grüße ☃'.upper())\r")
-    assert "\r\nGRÜSSE ☃\r\n" in await visit.until(">>> ")
-    visit.type("\x1b[A\r")
-    assert "\r\nGRÜSSE ☃\r\n" in await visit.until(">>> ")
-    visit.type("1 / 0 + \x03")
-    assert "^C" in await visit.until(">>> ")
-    visit.type("6 * \x1b[D\x1b[D\x1b[D7 * 0 + \r")
-    await visit.until(">>> ")
-    visit.type("for n in (1,):\r")
-    await visit.until("... ")
-    visit.type("\x03")
-    await visit.until(">>> ")
-    visit.type("\x04")
-    ended = await visit.over
+    assert "\r\nGRÜSSE ☃\r\n" in await visit.told("print('grüße ☃'.upper())\r", ">>> ")
+    assert "\r\nGRÜSSE ☃\r\n" in await visit.told("\x1b[A\r", ">>> ")
+    assert "^C" in await visit.told("1 / 0 + \x03", ">>> ")
+    await visit.told("6 * \x1b[D\x1b[D\x1b[D7 * 0 + \r", ">>> ")
+    await visit.told("for n in (1,):\r", "... ")
+    await visit.told("\x03", ">>> ")
+    ended = await visit.leave()
     assert "Connection to" in ended.out + ended.err
 
 
@@ -219,12 +212,10 @@ async def test_a_terminal_may_change_its_size(served: Served) -> None:
     visit = served.visit("ann", "-t", tty=True)
     await visit.until(">>> ")
     resize(visit.transport, 132, 50)
-    visit.type("who[0].visitor.name\r")
-    assert "'ann'" in await visit.until(">>> ")
+    assert "'ann'" in await visit.told("who[0].visitor.name\r", ">>> ")
     session = next(iter(served.console._connections[0].service.channels.values()))
     assert (session.session._size) == (132, 50)
-    visit.type("\x04")
-    await visit.over
+    await visit.leave()
 
 
 def resize(transport: Any, width: int, height: int) -> None:
@@ -236,18 +227,13 @@ def resize(transport: Any, width: int, height: int) -> None:
 async def test_tab_completes_words_and_what_belongs_to_them(served: Served) -> None:
     visit = served.visit("ann", "-t", tty=True)
     await visit.until(">>> ")
-    visit.type("volunt\t\r")
-    assert "VOLUNTEER" in await visit.until(">>> ")
-    visit.type("de\t\t")
-    assert "delayed" in await visit.until(">>> ")
-    visit.type("\x03")
-    await visit.until(">>> ")
-    visit.type("\x04")
-    await visit.over
+    assert "VOLUNTEER" in await visit.told("volunt\t\r", ">>> ")
+    assert "delayed" in await visit.told("de\t\t", ">>> ")
+    await visit.told("\x03", ">>> ")
+    await visit.leave()
     visit = served.visit("vera", "-t", tty=True)
     await visit.until("> ")
-    visit.type("vol\t\r")
-    assert "VOLUNTEER" in await visit.until("> ")
+    assert "VOLUNTEER" in await visit.told("vol\t\r", "> ")
     visit.type("exit\r")
     await visit.over
 
@@ -256,21 +242,14 @@ async def test_tab_completes_words_and_what_belongs_to_them(served: Served) -> N
 async def test_what_fires_later_is_shown_above_the_line_in_work(served: Served) -> None:
     visit = served.visit("ann", "-t", tty=True)
     await visit.until(">>> ")
-    visit.type("async def later():\r  return 6 * 7\r\r")
-    await visit.until("... ")
+    await visit.told("async def later():\r  return 6 * 7\r\r", "... ")
     await visit.until(">>> ")
-    visit.type("do(later())\r")
-    assert "42" in await visit.until(">>> ")
-    visit.type("later()\r")
-    assert "42" in await visit.until(">>> ")
-    visit.type("await later()\r")
-    assert "say do(" in await visit.until(">>> ")
-    visit.type("drain('v9')\r")
-    assert "There is no volunteer 'v9'" in await visit.until(">>> ")
-    visit.type("say('hello', 'there')\r")
-    assert "hello there" in await visit.until(">>> ")
-    visit.type("\x04")
-    await visit.over
+    assert "42" in await visit.told("do(later())\r", ">>> ")
+    assert "42" in await visit.told("later()\r", ">>> ")
+    assert "say do(" in await visit.told("await later()\r", ">>> ")
+    assert "There is no volunteer 'v9'" in await visit.told("drain('v9')\r", ">>> ")
+    assert "hello there" in await visit.told("say('hello', 'there')\r", ">>> ")
+    await visit.leave()
 
 
 @pytest_twisted.ensureDeferred
@@ -278,16 +257,12 @@ async def test_the_log_is_shown_for_a_while_and_ends_with_the_session(served: Se
     visit = served.visit("ann", "-t", tty=True)
     await visit.until(">>> ")
     before = len(globalLogPublisher._observers)
-    visit.type("log('debug', for_='1m')\r")
-    await visit.until(">>> ")
+    await visit.told("log('debug', for_='1m')\r", ">>> ")
     Logger("tests").debug("something {kind} happened", kind="odd")
     assert "[debug tests] something odd" in await visit.until("happened")
-    visit.type("log('loud')\r")
-    await visit.until("no level of a log")
-    visit.type("log('info')\r")
-    await visit.until("shown here")
-    visit.type("\x04")
-    await visit.over
+    await visit.told("log('loud')\r", "no level of a log")
+    await visit.told("log('info')\r", "shown here")
+    await visit.leave()
     await pause(0.05)
     assert len(globalLogPublisher._observers) == before
 

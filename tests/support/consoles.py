@@ -66,6 +66,16 @@ class Visit(ProcessProtocol):
         self._look()
         return said
 
+    def told(self, text: str, until: str) -> Deferred[str]:
+        """Send something, and wait for what is said of it."""
+        self.type(text)
+        return self.until(until)
+
+    def leave(self) -> Deferred[Ended]:
+        """Press Ctrl-D, as one does at an empty line."""
+        self.type("\x04")
+        return self.over
+
     def outReceived(self, data: bytes) -> None:
         """Something was said."""
         self.out += data

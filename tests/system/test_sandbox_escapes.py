@@ -8,6 +8,7 @@ import ast
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,22 @@ from tests.support.tarballs import source
 pytestmark = [pytest.mark.needs_root, pytest.mark.system, pytest.mark.deadline(60)]
 
 REPOSITORY = Path(__file__).parents[2]
+
+#: What the programs try things with.
+ATTEMPTS = """
+import os, socket
+def error(act):
+    try:
+        act()
+        return 'did'
+    except OSError as e:
+        return type(e).__name__ + str(e.errno)
+def write(path, text):
+    def act():
+        with open(path, 'w') as file:
+            file.write(text)
+    return act
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +60,10 @@ def kit(request: pytest.FixtureRequest, directory: Path) -> Iterator[Kit]:
 
 
 async def tried(kit: Kit, script: str) -> Any:
-    """What a Python program prints last, read as a value."""
+    """What a Python program that has `ATTEMPTS` at hand prints last, read as a value."""
     place = kit.directory / "escape.tar.gz"
-    sha256 = source(place, {"Makefile": "master:\n", "escape.py": script})
+    program = ATTEMPTS + textwrap.dedent(script)
+    sha256 = source(place, {"Makefile": "master:\n", "escape.py": program})
     enclosure = await kit.prepare(source=place, sha256=sha256)
     said = await kit.shell(enclosure, "/usr/bin/python3 escape.py")
     return ast.literal_eval(said.strip().splitlines()[-1])
@@ -56,34 +74,20 @@ def started_as(uid: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", NAP], user=uid)
 
 
-ATTEMPTS = """
-import os, socket
-def error(act):
-    try:
-        act()
-        return 'did'
-    except OSError as e:
-        return type(e).__name__ + str(e.errno)
-def write(path, text):
-    def act():
-        with open(path, 'w') as file:
-            file.write(text)
-    return act
-"""
-
-
 @pytest_twisted.ensureDeferred
 async def test_the_way_out_of_a_chroot_by_another_one_is_shut(kit: Kit) -> None:
     seen = await tried(
         kit,
-        ATTEMPTS + "os.mkdir('/tmp/d')\n"
-        "top = os.open('/', os.O_RDONLY)\n"
-        "how = error(lambda: os.chroot('/tmp/d'))\n"
-        "os.fchdir(top)\n"
-        "for i in range(200): os.chdir('..')\n"
-        "up = os.stat('.').st_ino == os.stat('/').st_ino\n"
-        "print((how, up, error(lambda: os.listdir('/proc/1/root')),\n"
-        "       error(lambda: os.listdir('/proc/1/cwd'))))\n",
+        """
+            os.mkdir('/tmp/d')
+            top = os.open('/', os.O_RDONLY)
+            how = error(lambda: os.chroot('/tmp/d'))
+            os.fchdir(top)
+            for i in range(200): os.chdir('..')
+            up = os.stat('.').st_ino == os.stat('/').st_ino
+            print((how, up, error(lambda: os.listdir('/proc/1/root')),
+                   error(lambda: os.listdir('/proc/1/cwd'))))
+        """,
     )
     assert seen == ("PermissionError1", True, "PermissionError13", "PermissionError13")
 
@@ -124,14 +128,16 @@ def test_even_root_gets_no_further_than_an_empty_place(directory: Path, tmp_path
 async def test_what_the_kernel_lets_root_set_cannot_be_set(kit: Kit) -> None:
     seen = await tried(
         kit,
-        ATTEMPTS + "print({path: error(write(path, text)) for path, text in (\n"
-        "    ('/proc/sys/kernel/core_pattern', '|/tmp/x'),\n"
-        "    ('/proc/sys/kernel/modprobe', '/tmp/x'),\n"
-        "    ('/proc/sys/vm/overcommit_memory', '1'),\n"
-        "    ('/proc/sys/net/ipv4/ip_forward', '1'),\n"
-        "    ('/proc/self/oom_score_adj', '-1000'),\n"
-        "    ('/proc/self/uid_map', '0 0 1'),\n"
-        ")})\n",
+        """
+            print({path: error(write(path, text)) for path, text in (
+                ('/proc/sys/kernel/core_pattern', '|/tmp/x'),
+                ('/proc/sys/kernel/modprobe', '/tmp/x'),
+                ('/proc/sys/vm/overcommit_memory', '1'),
+                ('/proc/sys/net/ipv4/ip_forward', '1'),
+                ('/proc/self/oom_score_adj', '-1000'),
+                ('/proc/self/uid_map', '0 0 1'),
+            )})
+        """,
     )
     refusals = ("PermissionError", "OSError30", "FileNotFoundError")  # or the kernel has no such
     assert all(how.startswith(refusals) for how in seen.values()), seen
@@ -141,21 +147,23 @@ async def test_what_the_kernel_lets_root_set_cannot_be_set(kit: Kit) -> None:
 async def test_masked_files_and_devices_lead_nowhere(kit: Kit) -> None:
     seen = await tried(
         kit,
-        ATTEMPTS + "import stat\n"
-        "found = {}\n"
-        "for path in ('/proc/kcore', '/proc/kmsg', '/proc/sysrq-trigger', '/proc/keys'):\n"
-        "    if os.path.exists(path):\n"
-        "        null = os.stat(path).st_rdev == os.makedev(1, 3)\n"
-        "        found[path] = (open(path, 'rb').read(9), null)\n"
-        "for path in ('/dev/kmsg', '/dev/mem', '/dev/loop-control', '/dev/fuse', '/dev/net/tun',\n"
-        "             '/dev/kvm', '/dev/vda', '/dev/sda', '/dev/loop0', '/sys/kernel',\n"
-        "             '/dev/ptmx',\n"
-        "             '/dev/vhost-vsock', '/dev/userfaultfd', '/dev/console', '/sys/fs/cgroup'):\n"
-        "    if os.path.lexists(path): found[path] = 'there'\n"
-        "for kind, major in ((stat.S_IFBLK, 7), (stat.S_IFCHR, 1)):\n"
-        "    device = os.makedev(major, 1)\n"
-        "    found[kind] = error(lambda: os.mknod('/tmp/device', kind | 0o666, device))\n"
-        "print(found)\n",
+        """
+            import stat
+            found = {}
+            for path in ('/proc/kcore', '/proc/kmsg', '/proc/sysrq-trigger', '/proc/keys'):
+                if os.path.exists(path):
+                    null = os.stat(path).st_rdev == os.makedev(1, 3)
+                    found[path] = (open(path, 'rb').read(9), null)
+            for path in ('/dev/kmsg', '/dev/mem', '/dev/loop-control', '/dev/fuse', '/dev/net/tun',
+                         '/dev/kvm', '/dev/vda', '/dev/sda', '/dev/loop0', '/sys/kernel',
+                         '/dev/ptmx',
+                         '/dev/vhost-vsock', '/dev/userfaultfd', '/dev/console', '/sys/fs/cgroup'):
+                if os.path.lexists(path): found[path] = 'there'
+            for kind, major in ((stat.S_IFBLK, 7), (stat.S_IFCHR, 1)):
+                device = os.makedev(major, 1)
+                found[kind] = error(lambda: os.mknod('/tmp/device', kind | 0o666, device))
+            print(found)
+        """,
     )
     assert {how for name, how in seen.items() if isinstance(name, int)} == {"PermissionError1"}
     rest = {name: how for name, how in seen.items() if not isinstance(name, int)}
@@ -170,12 +178,14 @@ async def test_no_process_but_its_own_can_be_signalled(kit: Kit) -> None:
     try:
         seen = await tried(
             kit,
-            ATTEMPTS + "import signal\n"
-            f"pids = {[os.getpid(), os.getppid(), bystander.pid, *neighbour.processes()]}\n"
-            "how = {error(lambda: os.kill(pid, 9)) for pid in pids}\n"
-            "how |= {error(lambda: os.kill(pid, 0)) for pid in range(60, 5000)}\n"
-            "print(how, flush=True)\n"
-            "os.kill(-1, signal.SIGKILL)\n",
+            f"""
+                import signal
+                pids = {[os.getpid(), os.getppid(), bystander.pid, *neighbour.processes()]}
+                how = {{error(lambda: os.kill(pid, 9)) for pid in pids}}
+                how |= {{error(lambda: os.kill(pid, 0)) for pid in range(60, 5000)}}
+                print(how, flush=True)
+                os.kill(-1, signal.SIGKILL)
+            """,
         )
         assert seen == {"ProcessLookupError3"}
         assert bystander.poll() is None
@@ -190,9 +200,11 @@ async def test_no_process_but_its_own_can_be_signalled(kit: Kit) -> None:
 async def test_a_control_group_cannot_be_left(kit: Kit) -> None:
     seen = await tried(
         kit,
-        ATTEMPTS + "found = [top for top, _, names in os.walk('/') if 'cgroup.procs' in names\n"
-        "         or 'release_agent' in names]\n"
-        "print((found, error(write('/proc/self/cgroup', '0'))))\n",
+        """
+            found = [top for top, _, names in os.walk('/') if 'cgroup.procs' in names
+                     or 'release_agent' in names]
+            print((found, error(write('/proc/self/cgroup', '0'))))
+        """,
     )
     assert seen[0] == []
     assert seen[1].startswith("PermissionError")
@@ -203,14 +215,16 @@ async def test_hard_links_and_open_directories_change_nothing_of_the_hosts(kit: 
     before = os.stat("/usr/bin/env").st_nlink, os.stat("/etc/hostname").st_mtime_ns
     seen = await tried(
         kit,
-        ATTEMPTS + "print([error(lambda: os.link('/usr/bin/env', '/env')),\n"
-        "       error(lambda: os.link('/usr/bin/env', '/usr/bin/env2')),\n"
-        "       error(lambda: os.chmod('/usr/bin/env', 0o777)),\n"
-        "       error(lambda: os.utime('/usr/bin/env')),\n"
-        "       error(lambda: os.unlink('/usr/bin/env')),\n"
-        "       error(lambda: os.rename('/usr', '/usr2')),\n"
-        "       error(lambda: os.rmdir('/proc')),\n"
-        "       error(lambda: os.setxattr('/usr/bin/env', 'user.x', b'1'))])\n",
+        """
+            print([error(lambda: os.link('/usr/bin/env', '/env')),
+                   error(lambda: os.link('/usr/bin/env', '/usr/bin/env2')),
+                   error(lambda: os.chmod('/usr/bin/env', 0o777)),
+                   error(lambda: os.utime('/usr/bin/env')),
+                   error(lambda: os.unlink('/usr/bin/env')),
+                   error(lambda: os.rename('/usr', '/usr2')),
+                   error(lambda: os.rmdir('/proc')),
+                   error(lambda: os.setxattr('/usr/bin/env', 'user.x', b'1'))])
+        """,
     )
     assert "did" not in seen
     assert (os.stat("/usr/bin/env").st_nlink, os.stat("/etc/hostname").st_mtime_ns) == before
@@ -220,12 +234,14 @@ async def test_hard_links_and_open_directories_change_nothing_of_the_hosts(kit: 
 async def test_only_what_belongs_to_the_job_is_mounted_and_nothing_with_devices(kit: Kit) -> None:
     seen = await tried(
         kit,
-        "found = {}\n"
-        "for line in open('/proc/self/mountinfo'):\n"
-        "    fields, _, rest = line.partition(' - ')\n"
-        "    words = fields.split()\n"
-        "    found[words[4]] = (rest.split()[0], words[5].split(','))\n"
-        "print(found)\n",
+        """
+            found = {}
+            for line in open('/proc/self/mountinfo'):
+                fields, _, rest = line.partition(' - ')
+                words = fields.split()
+                found[words[4]] = (rest.split()[0], words[5].split(','))
+            print(found)
+        """,
     )
     expected = {"/", "/tmp", "/usr", "/dev", "/dev/shm", "/proc"}
     places = set(seen)
@@ -244,12 +260,14 @@ async def test_only_what_belongs_to_the_job_is_mounted_and_nothing_with_devices(
 async def test_a_program_of_the_jobs_with_capabilities_or_setuid_gets_neither(kit: Kit) -> None:
     seen = await tried(
         kit,
-        ATTEMPTS + "import subprocess, shutil\n"
-        "shutil.copy('/usr/bin/id', '/me'); os.chmod('/me', 0o6755)\n"
-        "ran = subprocess.run(['/me', '-u'], capture_output=True, text=True).stdout\n"
-        "how = error(lambda: os.setxattr('/me', 'security.capability', bytes(20)))\n"
-        "print((int(ran) == os.getuid(), how, error(lambda: os.setuid(0)),\n"
-        "       error(lambda: os.setgroups([0])), error(lambda: os.setpriority(0, 0, -5))))\n",
+        """
+            import subprocess, shutil
+            shutil.copy('/usr/bin/id', '/me'); os.chmod('/me', 0o6755)
+            ran = subprocess.run(['/me', '-u'], capture_output=True, text=True).stdout
+            how = error(lambda: os.setxattr('/me', 'security.capability', bytes(20)))
+            print((int(ran) == os.getuid(), how, error(lambda: os.setuid(0)),
+                   error(lambda: os.setgroups([0])), error(lambda: os.setpriority(0, 0, -5))))
+        """,
     )
     assert seen[0] is True
     assert all(how.startswith(("PermissionError", "OSError")) for how in seen[1:]), seen
