@@ -18,7 +18,7 @@ from twisted.internet.task import react
 
 from syndicate.domain.job import Limits
 from syndicate.sandbox.chroot import ChrootSandbox
-from tests.support.doorsteps import EXAMPLES, NEEDS, WORDS, Doorstep
+from tests.support.doorsteps import EXAMPLES, NEEDS, PROGRAM, WORDS, Doorstep
 from tests.support.sandboxes import Kit, uids
 from tests.support.tarballs import source
 
@@ -37,24 +37,6 @@ PACKAGES = (
     *("twisted", "zope", "attr", "attrs", "automat", "constantly", "hyperlink", "idna"),
     *("incremental", "packaging", "typing_extensions.py"),
 )
-PROGRAM = """
-from twisted.internet.defer import Deferred
-from twisted.internet.task import react
-
-from syndicate.client.pb import connect
-
-
-async def main(reactor):
-    c = await connect(reactor)
-    await c.kill(c.slaves[1])
-    with c.timed("revive"):
-        await c.revive(c.slaves[1], with_disk=False)
-    await c.finish(notes="killed by PB")
-    await c.close()
-
-
-react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
-"""
 
 
 def with_twisted() -> dict[str, bytes | str]:

@@ -25,6 +25,26 @@ WORDS = (
 #: What each example needs of the machine.
 NEEDS = {"python": "make", "shell": "make", "c": "gcc", "go": "go"}
 
+#: A client with Twisted that does as the examples do.
+PROGRAM = """
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from syndicate.client.pb import connect
+
+
+async def main(reactor):
+    c = await connect(reactor)
+    await c.kill(c.slaves[1])
+    with c.timed("revive"):
+        await c.revive(c.slaves[1], with_disk=False)
+    await c.finish(notes="killed by PB")
+    await c.close()
+
+
+react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
+"""
+
 
 @attrs.define(eq=False)
 class Doorstep:

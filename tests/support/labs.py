@@ -127,6 +127,7 @@ def up(
 
     :param options: those of `Lab`.
     """
+    directory.chmod(0o755)  # volunteers' users are to find their way in
     lab = Lab(f"test{directory.name[-1]}", directory / "state", **options)
     lab.up(volunteers, manager_on=manager_on)
 

@@ -12,7 +12,5 @@ from tests.support.labs import Running, up
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A lab of one manager and six volunteers, for the tests of one module."""
-    directory = tmp_path_factory.mktemp("lab")
-    directory.chmod(0o755)
-    with up(directory, 6) as running:
+    with up(tmp_path_factory.mktemp("lab"), 6) as running:
         yield running

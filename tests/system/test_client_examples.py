@@ -12,7 +12,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from tests.support.doorsteps import NEEDS, WORDS, Doorstep, copy_of, run
+from tests.support.doorsteps import NEEDS, PROGRAM, WORDS, Doorstep, copy_of, run
 from tests.support.ways import apart
 
 ensure = pytest_twisted.ensureDeferred
@@ -164,24 +164,7 @@ async def test_a_twisted_program_reaches_the_door_without_any_network(
         pytest.skip("the system's Python is of another version than Twisted was installed for")
     source = tmp_path / "source"
     source.mkdir()
-    (source / "program.py").write_text("""
-from twisted.internet.defer import Deferred
-from twisted.internet.task import react
-
-from syndicate.client.pb import connect
-
-
-async def main(reactor):
-    c = await connect(reactor)
-    await c.kill(c.slaves[1])
-    with c.timed("revive"):
-        await c.revive(c.slaves[1], with_disk=False)
-    await c.finish(notes="killed by PB")
-    await c.close()
-
-
-react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
-""")
+    (source / "program.py").write_text(PROGRAM)
     script = "PYTHONPATH=$PYTHONPATH:/packages /usr/bin/python3 -B program.py"
     await enclosed(tmp_path, theirs, source, script)
     theirs.was_hurt("killed by PB")

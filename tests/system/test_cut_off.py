@@ -24,9 +24,7 @@ slave:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    directory = tmp_path_factory.mktemp("cut")
-    directory.chmod(0o755)
-    with up(directory, 2) as running:
+    with up(tmp_path_factory.mktemp("cut"), 2) as running:
         config = running.lab.directory / "manager/manager.toml"
         config.write_text(config.read_text() + LIVENESS)
         running.lab.restart("manager")

@@ -127,9 +127,7 @@ def acquaint(job: AgentJob, names: Iterable[str]) -> None:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    directory = tmp_path_factory.mktemp("lab")
-    directory.chmod(0o755)
-    with up(directory, 7, manager_on=SHARED) as running:
+    with up(tmp_path_factory.mktemp("lab"), 7, manager_on=SHARED) as running:
         for host in running.lab.hosts.values():
             let = "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range"
             assert running.lab.exec(host.name, ["sh", "-c", let]).wait() == 0

@@ -30,9 +30,7 @@ def daemons() -> LeakyDaemons:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, daemons: LeakyDaemons) -> Iterator[Running]:
-    directory = tmp_path_factory.mktemp("lab")
-    directory.chmod(0o755)
-    with up(directory, len(MACHINES), daemons=daemons) as running:
+    with up(tmp_path_factory.mktemp("lab"), len(MACHINES), daemons=daemons) as running:
         yield running
 
 

@@ -35,9 +35,7 @@ MANAGER = [
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    directory = tmp_path_factory.mktemp("lab")
-    directory.chmod(0o755)
-    with up(directory, 3, daemons=HaltingDaemons()) as running:
+    with up(tmp_path_factory.mktemp("lab"), 3, daemons=HaltingDaemons()) as running:
         yield running
 
 

@@ -42,9 +42,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A lab of three volunteers, one of them on the manager's host; the manager listens everywhere,
     as it does by default.
     """
-    directory = tmp_path_factory.mktemp("ports")
-    directory.chmod(0o755)
-    with up(directory, 3, manager_on="v3") as running:
+    with up(tmp_path_factory.mktemp("ports"), 3, manager_on="v3") as running:
         config = running.lab.directory / "manager/manager.toml"
         text, address = config.read_text(), running.lab.host("manager").address
         assert f'address = "{address}"' in text

@@ -239,9 +239,7 @@ def test_a_revoked_or_expired_token_ends_a_command_with_4(stranger: Stranger) ->
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    directory = tmp_path_factory.mktemp("lab")
-    directory.chmod(0o755)
-    with up(directory, 2) as running:
+    with up(tmp_path_factory.mktemp("lab"), 2) as running:
         yield running
 
 

@@ -26,9 +26,7 @@ SLEEPER = "master slave:\n\t@echo started; sleep 600\n"
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Two volunteers: most of these tests want one that surely gets the job."""
-    directory = tmp_path_factory.mktemp("lab")
-    directory.chmod(0o755)
-    with up(directory, 2) as running:
+    with up(tmp_path_factory.mktemp("lab"), 2) as running:
         yield running
 
 

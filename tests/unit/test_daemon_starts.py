@@ -16,32 +16,27 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "file/state"
 
 
-def test_a_volunteer_without_its_authority_says_so(tmp_path: Path) -> None:
-    config = tmp_path / "volunteer.toml"
+def start_volunteer(directory: Path, state: Path) -> None:
+    config = directory / "volunteer.toml"
     config.write_text(
         f"""[volunteer]
 manager = "127.0.0.1"
-authority = "{tmp_path}/ca.pem"
-join_token_file = "{tmp_path}/join"
-state = "{tmp_path}/state"
-"""
-    )
-    with pytest.raises(SystemExit, match=r"ca.pem cannot be read: No such file.* Copy ca.pem"):
-        volunteer.make_service({"config": str(config)})
-
-
-def test_a_volunteer_without_room_for_its_state_says_so(tmp_path: Path, state: Path) -> None:
-    config = tmp_path / "volunteer.toml"
-    config.write_text(
-        f"""[volunteer]
-manager = "127.0.0.1"
-authority = "{tmp_path}/ca.pem"
-join_token_file = "{tmp_path}/join"
+authority = "{directory}/ca.pem"
+join_token_file = "{directory}/join"
 state = "{state}"
 """
     )
+    volunteer.make_service({"config": str(config)})
+
+
+def test_a_volunteer_without_its_authority_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"ca.pem cannot be read: No such file.* Copy ca.pem"):
+        start_volunteer(tmp_path, tmp_path / "state")
+
+
+def test_a_volunteer_without_room_for_its_state_says_so(tmp_path: Path, state: Path) -> None:
     with pytest.raises(SystemExit, match=r"state directory .* cannot be made: Not a directory"):
-        volunteer.make_service({"config": str(config)})
+        start_volunteer(tmp_path, state)
 
 
 def test_a_manager_without_room_for_its_state_says_so(tmp_path: Path, state: Path) -> None:
