@@ -15,6 +15,7 @@ from pathlib import Path
 import attrs
 
 from syndicate.domain.errors import Unavailable
+from syndicate.mounts import below
 
 #: What the mounts are called in the kernel's list.
 NAME = "syndicate-small-disk"
@@ -108,14 +109,7 @@ def unmount_skeletons(directory: Path) -> None:
 
 def mounted(directory: Path, name: str = NAME) -> list[Path]:
     """The small file systems of that name in a lab's directory."""
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        words = line.split(" ")
-        source = words[words.index("-") + 2]
-        point = Path(os.fsdecode(words[4].encode().decode("unicode_escape").encode("latin-1")))
-        if source == name and point.is_relative_to(directory):
-            found.append(point)
-    return sorted(found, reverse=True)
+    return [mount.point for mount in below(directory) if mount.source == name]
 
 
 def _run(*words: str) -> None:

@@ -11,6 +11,7 @@ from syndicate.lab import network, processes
 from syndicate.lab.leftovers import group_names
 from syndicate.lab.processes import NAMESPACES
 from syndicate.lab.state import Description
+from syndicate.mounts import loops_below, mounts
 
 
 def find_traces(directory: Path, description: Description | None) -> list[str]:
@@ -20,23 +21,19 @@ def find_traces(directory: Path, description: Description | None) -> list[str]:
     :param description: what it had written down of itself, if anything.
     """
     traces = [f"the file {directory}"] if directory.exists() else []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        if str(directory) in line:
-            traces.append(f"the mount {line.split()[4]}")
-    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
-        if file.read_text().startswith(str(directory)):
-            traces.append(f"the loop device {file.parts[3]}")
+    traces += [f"the mount {mount.point}" for mount in mounts() if mount.concerns(directory)]
+    traces += [f"the loop device {device.name}" for device in loops_below(directory)]
     if description is not None:
-        traces += _named_traces(description)
+        traces += _named_traces(directory, description)
         traces += _processes_of(description)
     return traces
 
 
-def _named_traces(description: Description) -> list[str]:
+def _named_traces(directory: Path, description: Description) -> list[str]:
     prefix, bridge = f"{description.bridge}-", description.bridge
     names = [n for n in network.interfaces() if n.startswith(prefix) or n == bridge]
     spaces = [path.name for path in NAMESPACES.glob(f"{prefix}*")]
-    groups = sorted(_group_names_of(description))
+    groups = sorted(_group_names_of(directory, description))
     return [
         *(f"the network interface {name}" for name in names),
         *(f"the network namespace {name}" for name in spaces),
@@ -45,14 +42,11 @@ def _named_traces(description: Description) -> list[str]:
     ]
 
 
-def _group_names_of(description: Description) -> set[str]:
+def _group_names_of(directory: Path, description: Description) -> set[str]:
     from syndicate.sandbox.host import tag_of
 
-    state_of = {
-        host.name: Path(description.authority).parents[1] / host.name / "state"
-        for host in description.volunteers
-    }
-    names = {f"syndicate-{tag_of(name, path)}" for name, path in state_of.items()}
+    hosts = [host.name for host in description.volunteers]
+    names = {f"syndicate-{tag_of(name, directory / name / 'state')}" for name in hosts}
     return group_names() & (names | {f"{name}-network" for name in names})
 
 

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from syndicate.domain.fault import Links
+from syndicate.mounts import mounts
 
 
 @attrs.frozen
@@ -138,8 +139,7 @@ def group_root() -> Path:
 
     :raises FileNotFoundError: nowhere.
     """
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        if rest.startswith("cgroup2 "):
-            return Path(fields.split()[4])
+    for mount in mounts():
+        if mount.kind == "cgroup2":
+            return mount.point
     raise FileNotFoundError("no cgroup2 file system is mounted")

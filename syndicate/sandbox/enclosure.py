@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, DeferredLock, TimeoutError, fail
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
+from syndicate import mounts
 from syndicate.domain.errors import Conflict, InvalidSource, NotClean, TooLarge
 from syndicate.domain.job import Limits
 from syndicate.sandbox import leftovers
@@ -290,7 +291,7 @@ class Enclosure:
         if self._host.mode == "root":
             pids = leftovers.strays({self._uid}, self._host.state)
             found += [f"process {pid} of user {self._uid}" for pid in sorted(pids)]
-        found += [f"a mount at {point}" for point in leftovers.mounts_below(self._directory)]
+        found += [f"a mount at {mount.point}" for mount in mounts.below(self._directory)]
         found += [f"the control group {path}" for path in self._groups if path.exists()]
         if self._directory.exists():
             found.append(f"the directory {self._directory}")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import attrs
 
 from syndicate.domain.job import Limits
+from syndicate.mounts import mounts as all_mounts
 
 #: What is to be capped, by controller, and the limit that it enforces.
 CAPS = {"memory": "memory", "pids": "pids", "cpu": "cores"}
@@ -111,18 +112,15 @@ def _lack(controller: str) -> str:
 
 def mounts() -> Iterator[Mount]:
     """The hierarchies that are mounted."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        shown, point = fields.split(" ")[3:5]
-        kind, _, options = rest.split(" ", 2)
+    for point, shown, kind, _, options in all_mounts():
         if kind == "cgroup":
-            yield Mount(1, shown, Path(point), frozenset(options.split(",")))
+            yield Mount(1, shown, point, frozenset(options.split(",")))
         elif kind == "cgroup2":
             try:
-                controllers = (Path(point) / "cgroup.controllers").read_text().split()
+                controllers = (point / "cgroup.controllers").read_text().split()
             except OSError:
                 continue
-            yield Mount(2, shown, Path(point), frozenset({*controllers, *_ALWAYS}))
+            yield Mount(2, shown, point, frozenset({*controllers, *_ALWAYS}))
 
 
 def apply(path: Path, hierarchy: Hierarchy, limits: Limits) -> None:

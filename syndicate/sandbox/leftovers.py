@@ -10,22 +10,13 @@ import signal
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from syndicate.sandbox import cgroups
+from syndicate import mounts
+from syndicate.sandbox import cgroups, hierarchies
 from syndicate.sandbox.confine import syscalls
-from syndicate.sandbox.hierarchies import FREEZE, FREEZER, mounts
+from syndicate.sandbox.hierarchies import FREEZE, FREEZER
 from syndicate.sandbox.uids import alive, processes_of
 
 _LOOP_CLR_FD = 0x4C01
-
-
-def mounts_below(directory: Path) -> list[str]:
-    """What is mounted at or below a directory, in our mount namespace, innermost first."""
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        point = line.split(" ")[4].encode().decode("unicode_escape")
-        if point == str(directory) or point.startswith(f"{directory}/"):
-            found.append(point)
-    return sorted(found, reverse=True)
 
 
 def strays(uids: Collection[int], state: Path) -> set[int]:
@@ -39,24 +30,13 @@ def strays(uids: Collection[int], state: Path) -> set[int]:
     for pid in processes_of(uids):
         try:
             elsewhere = os.stat(f"/proc/{pid}/ns/mnt").st_ino != own_namespace
-            if elsewhere and str(state) not in Path(f"/proc/{pid}/mountinfo").read_text():
+            if elsewhere and not any(mount.concerns(state) for mount in mounts.mounts(pid)):
                 continue
         except OSError:
             pass  # it is ending, or hides: then it counts
         if alive(pid):
             found.add(pid)
     return found
-
-
-def loops_below(directory: Path) -> Iterator[Path]:
-    """Loop devices whose image lies below a directory, or did so when it was removed."""
-    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            image = file.read_text()
-        except OSError:
-            continue
-        if image.startswith(f"{directory}/"):
-            yield Path("/dev") / file.parts[3]
 
 
 def kill_all(pids: set[int]) -> int:
@@ -75,15 +55,15 @@ def unmount_all(directory: Path) -> int:
     """Unmount what is below a directory; returns how many mounts there were. The directory itself
     may be a mount of the operator's.
     """
-    points = [point for point in mounts_below(directory) if point != str(directory)]
-    for point in points:
-        syscalls.unmount(point)
-    return len(points)
+    found = [mount for mount in mounts.below(directory) if mount.point != directory]
+    for mount in found:
+        syscalls.unmount(str(mount.point))
+    return len(found)
 
 
 def detach_loops(directory: Path) -> int:
     """Free the loop devices of a directory; returns how many there were."""
-    devices = list(loops_below(directory))
+    devices = list(mounts.loops_below(directory))
     for path in devices:
         device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -105,7 +85,11 @@ def thaw(pids: Iterable[int]) -> None:
     """Let those processes of jobs go on that are frozen. In the first version of control groups
     what was killed while it is frozen dies only then, and before it does anything else.
     """
-    freezers = [mount for mount in mounts() if mount.version == 1 and FREEZER in mount.controllers]
+    freezers = [
+        mount
+        for mount in hierarchies.mounts()
+        if mount.version == 1 and FREEZER in mount.controllers
+    ]
     for path in {path for pid in pids for path in _freezer_groups(pid)}:
         for mount in freezers:
             group = mount.point / os.path.relpath(path, mount.shown)

@@ -12,6 +12,7 @@ from pathlib import Path
 from syndicate.lab import processes
 from syndicate.lab.processes import NAMESPACES, Identity
 from syndicate.lab.state import Host
+from syndicate.mounts import below, loops_below
 from syndicate.torture.facts import Run, Sighting
 
 #: What a volunteer's outbox has of no particular job.
@@ -78,14 +79,8 @@ def leftovers(directory: Path, host: Host) -> list[str]:
         for path in (state / place).iterdir()
         if path.name not in _KEPT
     ]
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        point = line.split(" ")[4]
-        if point.startswith(f"{state}/"):
-            left.append(f"the mount {point}")
-    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with contextlib.suppress(OSError):
-            if file.read_text().startswith(f"{state}/"):
-                left.append(f"the loop device {file.parts[3]}")
+    left += [f"the mount {mount.point}" for mount in below(state) if mount.point != state]
+    left += [f"the loop device {device.name}" for device in loops_below(state)]
     assert host.uids is not None, "it is a volunteer"
     owners = range(host.uids[0], host.uids[1] + 1)
     for pid in processes.all_pids():

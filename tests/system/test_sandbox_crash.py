@@ -18,11 +18,11 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from syndicate.domain.errors import NotClean
+from syndicate.mounts import below, loops_below
 from syndicate.sandbox.chroot import ChrootSandbox
 from syndicate.sandbox.confine import syscalls
 from syndicate.sandbox.host import tag_of
 from syndicate.sandbox.interface import Exit
-from syndicate.sandbox.leftovers import loops_below, mounts_below
 from tests.support.sandbox_daemon import UIDS
 from tests.support.sandboxes import NAP, Kit, sleepers, the_reactor, until
 
@@ -115,7 +115,7 @@ async def test_a_daemon_killed_takes_its_jobs_along(tmp_path: Path, kit: Kit, mo
     await until_none(sleepers)
     await until_none(lambda: launchers(number))
     await until_none(lambda: list(loops_below(tmp_path)))
-    assert mounts_below(tmp_path) == []
+    assert below(tmp_path) == []
     assert (tmp_path / "state/jobs/1.1.master").exists()
     assert mode == "user" or groups_below(tmp_path / "state")
 
@@ -140,7 +140,7 @@ async def test_the_jobs_that_a_killed_daemon_had_paused_are_swept(
     assert await kit.sandbox.sweep() >= 2
     assert sleepers() == []
     assert groups_below(tmp_path / "state") == []
-    assert mounts_below(tmp_path) == []
+    assert below(tmp_path) == []
     assert list(loops_below(tmp_path)) == []
     assert await kit.sandbox.sweep() == 0
     assert await kit.run(await kit.prepare(), ("exit", 3)) == Exit(code=3)
@@ -198,7 +198,7 @@ async def test_a_mount_that_was_left_is_swept(tmp_path: Path, kit: Kit) -> None:
     place.mkdir(parents=True)
     syscalls.mount("old", str(place), "tmpfs")
     assert await kit.sandbox.sweep() == 2
-    assert mounts_below(tmp_path) == []
+    assert below(tmp_path) == []
     assert not place.exists()
 
 
@@ -209,8 +209,8 @@ async def test_what_cannot_be_removed_is_told_and_removed_later(kit: Kit, tmp_pa
     syscalls.mount("stuck", str(place), "tmpfs")
     with pytest.raises(NotClean, match="root"):
         await enclosure.destroy()
-    (mounted,) = mounts_below(tmp_path)
-    syscalls.unmount(mounted)
+    (mounted,) = below(tmp_path)
+    syscalls.unmount(str(mounted.point))
     await enclosure.destroy()
     assert os.listdir(tmp_path / "state/jobs") == os.listdir(tmp_path / "state/trash") == []
 
