@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from syndicate.cli.session import Session
+from syndicate.domain import harmless
 from syndicate.domain.quantities import say_span
 
 if TYPE_CHECKING:
@@ -24,10 +25,6 @@ SENTENCE = 26
 
 Row = Mapping[str, Any]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-#: What control characters are shown as: text of jobs must not give orders to a terminal.
-_VISIBLE = {code: chr(0x2400 + code) for code in range(32) if code != 9} | {127: "␡"}
-_VISIBLE |= {code: "�" for code in range(0x80, 0xA0)}
 
 #: The colour of each state and outcome, the same in all tables.
 STYLES = {
@@ -221,8 +218,8 @@ def write_facts(facts: Mapping[str, str | None]) -> None:
 
 
 def visible(text: str) -> str:
-    """Text with its control characters made visible."""
-    return text.translate(_VISIBLE)
+    """Text with its control characters made visible, but for tabs."""
+    return harmless.visible(text, tabs=True)
 
 
 def moment(timestamp: str | None) -> str:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from syndicate.domain.errors import Invalid
+from syndicate.durable import replace_file
 
 log = Logger()
 
@@ -35,13 +36,8 @@ def host_key(path: Path) -> Key:
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             made = Key(Ed25519PrivateKey.generate())
-            draft = path.with_name(path.name + ".new")
-            draft.unlink(missing_ok=True)
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(made.toString("openssh", comment="syndicate"))
             path.with_name(path.name + ".pub").write_bytes(public_line(made) + b"\n")
-            draft.rename(path)
+            replace_file(path, made.toString("openssh", comment="syndicate"))
         key: Key = Key.fromString(path.read_bytes())
     except OSError as error:
         raise Invalid(f"The console's host key {path} cannot be used: {error.strerror}.") from error

@@ -232,7 +232,7 @@ class Steering:
         return self.fault(number, "reconnect", machine=machine)
 
     def fault(self, number: int | str, kind: str, **arguments: Any) -> Deferred[Any]:
-        """Any fault, with the arguments of the API; lease is what the API calls for."""
+        """Any fault, with the arguments of the API; its "for" is called lease here."""
         if "lease" in arguments:
             arguments["for"] = arguments.pop("lease")
         if type(arguments.get("for")) is str:

@@ -17,7 +17,7 @@ from twisted.conch.manhole import ManholeInterpreter
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from syndicate.console.words import OPERATOR, Visitor, Words, help_for, run_line, shown
+from syndicate.console.words import OPERATOR, VIEWER, Visitor, Words, help_for, run_line, shown
 from syndicate.domain.errors import SyndicateError
 
 #: Writes text to the person; the second says whether it comes unasked, between two lines.
@@ -32,7 +32,7 @@ BANNER = {
         "This is the Python of the running {daemon}: what takes long stops it, time.sleep too.\n"
         "help() lists the words; do(coroutine) runs one; every line is recorded.\n"
     ),
-    "viewer": "You may look at the {daemon}: 'help' lists the words; every line is recorded.\n",
+    VIEWER: "You may look at the {daemon}: 'help' lists the words; every line is recorded.\n",
 }
 
 

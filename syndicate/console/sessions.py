@@ -20,7 +20,7 @@ from zope.interface import implementer
 from syndicate.audit.interface import Actor, Kind
 from syndicate.console.prompt import BANNER, Lines, Say, lines_for
 from syndicate.console.terminal import Plain, Terminal, Terminals
-from syndicate.console.words import OPERATOR, Visitor, run_line, shown
+from syndicate.console.words import OPERATOR, VIEWER, Visitor, run_line, shown
 from syndicate.domain.errors import SyndicateError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ log = Logger()
 LAST_ANSWERS = 60.0
 LOOK = 0.05
 
-_PROMPTS = {OPERATOR: (b">>> ", b"... "), "viewer": (b"> ", b"> ")}
+_PROMPTS = {OPERATOR: (b">>> ", b"... "), VIEWER: (b"> ", b"> ")}
 
 
 class Person(ConchUser):

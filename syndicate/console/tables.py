@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from syndicate.domain import harmless
+
 T = TypeVar("T")
 
 #: Characters of the widest cell.
 WIDEST = 100
-#: What control characters are shown as: text of jobs must not give orders to a terminal.
-_VISIBLE = {code: chr(0x2400 + code) for code in range(32)} | {127: "␡"}
-_VISIBLE |= {code: "�" for code in range(0x80, 0xA0)}
 
 
 def visible(value: object) -> str:
     """A value as text without control characters."""
-    return ("" if value is None else str(value)).translate(_VISIBLE)
+    return "" if value is None else harmless.visible(str(value))
 
 
 def moment(timestamp: str | None, places: int = 0) -> str:
