@@ -22,7 +22,7 @@ class Member:
     state: VolunteerState = VolunteerState.FREE
     reason: str = ""
     link: IVolunteer | None = None
-    session: str = ""
+    session: str = attrs.field(default="", repr=False)
     holding: Holding | None = None
     #: What it could not remove.
     unclean: str = ""

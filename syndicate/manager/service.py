@@ -77,7 +77,7 @@ class Manager(Service):
     _inspector: ISourceInspector
     tokens: ITokens
     #: Secrets that were made beside the manager, as ``(secret, role, user)``: it knows them too.
-    _given: tuple[tuple[str, str, str], ...] = ()
+    _given: tuple[tuple[str, str, str], ...] = attrs.field(default=(), repr=False)
     site: Site = Site()
     audit: IAudit = attrs.field(kw_only=True)
     _issuer: IIssuer = attrs.field(kw_only=True)

@@ -29,7 +29,7 @@ class Founded:
 
     authority: Authority
     #: Secrets, as ``(secret, role, user)``.
-    tokens: tuple[tuple[str, str, str], ...]
+    tokens: tuple[tuple[str, str, str], ...] = attrs.field(repr=False)
     #: Files that were not there before.
     made: tuple[Path, ...]
 

@@ -66,7 +66,7 @@ class Dialler(Protocol):
 class Session:
     """The bearer token of the present connection, for whoever speaks HTTPS with the manager."""
 
-    token: str = ""
+    token: str = attrs.field(default="", repr=False)
 
 
 @attrs.frozen

@@ -58,7 +58,7 @@ class Welcome:
     cluster: str
     term: int
     #: Bearer token for the HTTPS door, good for this connection.
-    session: str
+    session: str = attrs.field(repr=False)
     #: Seconds between liveness pings, and after which a silent peer is given up.
     ping: float
     deadline: float

@@ -12,11 +12,16 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport
 from zope.interface import implementer
 
 from syndicate.domain.errors import Unauthorized, Unavailable
+from syndicate.domain.volunteer import Facts
+from syndicate.manager.member import Member
+from syndicate.volunteer.service import Session
+from syndicate.wire.interface import PROTOCOL, Welcome
 from syndicate.wire.pb.client import LONGEST_PAUSE, ManagerDialler
 from tests.support.peers import NotingWorker
 
@@ -78,3 +83,38 @@ def test_who_hangs_up_or_refuses_is_not_dialled_again_at_once(error: Exception |
     found = pauses(error, 10.0)
     assert len(found) > 2
     assert min(found) >= 0.3
+
+
+@pytest.mark.parametrize("error", [None, ConnectionRefusedError()])
+def test_no_try_puts_more_into_the_log_than_where_it_went(error: Exception | None) -> None:
+    said: list[str] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        said.append(formatEvent(event))
+
+    worker = NotingWorker("v1")
+    globalLogPublisher.addObserver(observe)
+    try:
+        clock = Clock()
+        dialler = ManagerDialler(clock, Place(clock, error), worker)
+        dialler.start()
+        for _ in range(300):
+            clock.advance(0.01)
+        dialler.stop()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    retries = [text for text in said if "Scheduling retry" in text]
+    assert retries
+    assert all("Place(" in text and "NotingWorker" not in text for text in retries)
+    assert repr(dialler) == repr(dialler._endpoint)
+
+
+def test_what_holds_a_secret_does_not_show_it() -> None:
+    secret = "s" * 43
+    welcome = Welcome(PROTOCOL, "lab", 1, secret, 5.0, 15.0)
+    facts = Facts("192.0.2.7", 1, 1, "", "", "")
+    member = Member("v1", facts, "boot", 0.0, 0.0, session=secret)
+    for holder in (Session(secret), welcome, member):
+        assert secret in str(attrs.asdict(holder, recurse=False))
+        assert secret not in repr(holder)

@@ -85,7 +85,7 @@ class Orders(pb.Referenceable):
 
 
 @implementer(IStreamClientEndpoint)
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class ManagerDialler:
     """Keeps one connection to the manager for a worker, until it is stopped.
 
@@ -115,6 +115,10 @@ class ManagerDialler:
             clock=self._clock,
             prepareConnection=self._connected,
         )
+
+    def __repr__(self) -> str:
+        """For Twisted's log, which names what is dialled at every try."""
+        return repr(self._endpoint)
 
     def start(self) -> None:
         """Dial, now and after every loss."""
