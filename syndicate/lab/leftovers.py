@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from syndicate.domain.errors import Corrupt, Unavailable
@@ -80,28 +80,35 @@ def clear_sandboxes(volunteers: Mapping[str, Path]) -> None:
     :param volunteers: state directories by name.
     :raises Unavailable: something cannot be taken away.
     """
-    from syndicate.network import groups as network_groups
-    from syndicate.sandbox.cgroups import ControlGroups
-    from syndicate.sandbox.host import tag_of
     from syndicate.sandbox.leftovers import detach_loops, unmount_all
 
-    present = group_names()
     try:
-        for name, directory in volunteers.items():
+        for directory in volunteers.values():
             unmount_all(directory)
             detach_loops(directory)
-            tag = tag_of(name, directory)
-            if f"syndicate-{tag}" in present:
-                for path in ControlGroups(tag).leftovers():
-                    _remove_group(path)
-            if f"syndicate-{tag}-network" in present:
-                for path in _below(network_groups.place(tag)):
-                    _remove_group(path)
+        if present := group_names():
+            _clear_groups(volunteers, present)
     except OSError as error:
         raise Unavailable(
             f"{error.filename or 'Something'} that jobs have left cannot be taken away:"
             f" {error.strerror}. Look for what uses it, then run the command again."
         ) from error
+
+
+def _clear_groups(volunteers: Mapping[str, Path], present: Collection[str]) -> None:
+    # Volunteers that ended in order have left none; and this takes Twisted with it.
+    from syndicate.network import groups as network_groups
+    from syndicate.sandbox.cgroups import ControlGroups
+    from syndicate.sandbox.host import tag_of
+
+    for name, directory in volunteers.items():
+        tag = tag_of(name, directory)
+        if f"syndicate-{tag}" in present:
+            for path in ControlGroups(tag).leftovers():
+                _remove_group(path)
+        if f"syndicate-{tag}-network" in present:
+            for path in _below(network_groups.place(tag)):
+                _remove_group(path)
 
 
 def group_names() -> set[str]:

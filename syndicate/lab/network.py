@@ -29,6 +29,9 @@ MOST_LABS = 200
 #: Longest alias of a network interface.
 _ALIAS = 255
 
+#: Seconds in which a namespace without processes is gone.
+_SOON = 0.5
+
 _BRIDGE = re.compile(r"syn-(\d+)")
 _MEMBER = re.compile(r"syn-(\d+)-")
 
@@ -196,21 +199,28 @@ def remove(found: Claim) -> None:
         batch([f"netns del {name}" for name in names], strict=False)
     for name in names:  # one that was being made when its maker died is a mere file
         (NAMESPACES / name).unlink(missing_ok=True)
-    cables = [name for name in interfaces() if name.startswith(found.prefix)]
+    # The kernel takes the cables away with the namespaces, a little later and all at once; by name
+    # it would do so one after another, and wait for all processors each time.
+    cables = _left_after(_SOON, lambda name: name.startswith(found.prefix))
     # The bridge last: while it is there, nobody else takes the number.
     batch([f"link del {name}" for name in [*cables, found.bridge]], strict=False)
     _await_gone(lambda name: name.startswith(found.prefix) or name == found.bridge)
 
 
 def _await_gone(is_meant: Callable[[str], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while left := list(filter(is_meant, interfaces())):
-        if time.monotonic() > deadline:
-            raise Unavailable(
-                f"The kernel does not remove the network interfaces {', '.join(left)}."
-                " Something may still use them; look for it, then run the command again."
-            )
+    if left := _left_after(10.0, is_meant):
+        raise Unavailable(
+            f"The kernel does not remove the network interfaces {', '.join(left)}."
+            " Something may still use them; look for it, then run the command again."
+        )
+
+
+def _left_after(seconds: float, is_meant: Callable[[str], bool]) -> list[str]:
+    """The interfaces of a kind that are still there after so many seconds, or none before that."""
+    deadline = time.monotonic() + seconds
+    while (left := list(filter(is_meant, interfaces()))) and time.monotonic() < deadline:
         time.sleep(0.005)
+    return left
 
 
 def interfaces() -> list[str]:

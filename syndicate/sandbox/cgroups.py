@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
+from typing import TYPE_CHECKING
 
 import attrs
-from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IReactorFDSet
 
 from syndicate.domain.job import Limits
 from syndicate.sandbox.hierarchies import (
@@ -24,6 +23,12 @@ from syndicate.sandbox.hierarchies import (
     mounts,
     used,
 )
+
+if TYPE_CHECKING:
+    # The lab clears groups away, and does without Twisted.
+    from twisted.internet.interfaces import IReactorFDSet
+
+    from syndicate.sandbox.oom import OomWatch
 
 
 @attrs.define(eq=False)
@@ -83,6 +88,8 @@ class Group:
         """
         for path, hierarchy in self.places.items():
             if "memory" in hierarchy.controllers and hierarchy.version == 1:
+                from syndicate.sandbox.oom import OomWatch
+
                 return OomWatch(path, when_out, reactor)
         return None
 
@@ -171,39 +178,6 @@ def remove_group(path: Path) -> bool:
             raise
         return False
     return True
-
-
-class OomWatch(FileDescriptor):
-    """A reader of the event that a version-1 group fires when its memory is used up."""
-
-    def __init__(self, group: Path, when_out: Callable[[], None], reactor: IReactorFDSet) -> None:
-        super().__init__(reactor)
-        self._when_out = when_out
-        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        control = os.open(group / "memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            (group / "cgroup.event_control").write_text(f"{self._event} {control}")
-        except OSError:
-            os.close(self._event)
-            raise
-        finally:
-            os.close(control)
-        self.startReading()
-
-    def fileno(self) -> int:
-        return self._event
-
-    def doRead(self) -> None:
-        os.eventfd_read(self._event)
-        # It also fires when the group is removed; by then nobody listens any more.
-        self._when_out()
-
-    def close(self) -> None:
-        """Listen no more."""
-        if self._event >= 0:
-            self.stopReading()
-            os.close(self._event)
-            self._event = -1
 
 
 class ControlGroups:

@@ -12,10 +12,11 @@ from zope.interface import implementer
 
 from syndicate.domain.errors import SandboxFailed
 from syndicate.domain.job import Limits
-from syndicate.sandbox.cgroups import Group, OomWatch
+from syndicate.sandbox.cgroups import Group
 from syndicate.sandbox.interface import Exit, IRun, Output
 from syndicate.sandbox.launching import End, IHostReactor, Launcher
 from syndicate.sandbox.meter import Meter
+from syndicate.sandbox.oom import OomWatch
 from syndicate.sandbox.orders import RunOrder
 from syndicate.sandbox.spares import Launchers, failure_of
 

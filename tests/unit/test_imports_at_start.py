@@ -66,3 +66,10 @@ def test_a_child_imports_no_typing(child: str) -> None:
     found = imported("-I", "-S", str(PACKAGE / child), "0")
     assert "ctypes" in found
     assert not found & {"typing", "re", "json"}
+
+
+def test_a_lab_comes_up_and_goes_down_without_twisted() -> None:
+    needed = ("lab.cluster", "credentials.authority", "sandbox.leftovers")
+    found = imported("-c", "".join(f"import syndicate.{name}\n" for name in needed))
+    assert "syndicate.lab.ground" in found
+    assert "twisted" not in found
