@@ -26,6 +26,11 @@ class Once(Generic[T]):
         """What the step gave; None while it goes on, or if it failed."""
         return None if not self.over or isinstance(self._result, Failure) else self._result
 
+    @property
+    def failed(self) -> bool:
+        """Whether the step is over and has failed."""
+        return self.over and isinstance(self._result, Failure)
+
     def follow(self) -> Deferred[T]:
         """Fires with the result, or fails with the failure, of the step."""
         mine: Deferred[T] = Deferred()

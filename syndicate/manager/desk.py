@@ -73,15 +73,24 @@ class FaultDesk:
         if token is None:
             return await self._do(job, by, kind, arguments, None)
         key = (number, f"{job.attempt}/{by}", token)
-        if key not in self._answers:
+        once = self._answers.get(key)
+        if once is None:
             before = self._ledger.by_token(job, by, token)
             if before is None:
                 doing = self._do(job, by, kind, arguments, token)
             else:  # It was asked for before this manager was there.
                 doing = self._became(job, before)
-            self._answers[key] = Once(doing)
-        answer: dict[str, Any] = await self._answers[key].follow()
+            once = self._answers[key] = Once(doing)
+            once.settled().addCallback(lambda _: self._drop_refused(key))
+        answer: dict[str, Any] = await once.follow()
         return answer
+
+    def _drop_refused(self, key: tuple[int, str, str]) -> None:
+        """Keep no failure, nor all that its traceback holds: a client may be refused as often as it
+        likes. If a fault was written down, the ledger knows what became of it.
+        """
+        if key in self._answers and self._answers[key].failed:
+            del self._answers[key]
 
     async def again(self, job: Job, fault: Fault) -> None:
         """Carry out a fault that is written down, and of which it is not known how far it came;

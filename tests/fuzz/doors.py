@@ -146,8 +146,11 @@ class Doors:
             yield from watch.said()
 
     def held(self) -> str:
-        """What there was."""
-        return f"{self.jobs} jobs"
+        """What there was; faults and events of a job are held by the manager, and are no leak."""
+        job = f"/v1/jobs/{self.job}"
+        faults = len(self.running.get(f"{job}/faults")["faults"])
+        events = len(self.running.get(f"{job}/events")["events"])
+        return f"{self.jobs} jobs; the last one had {faults} faults and {events} events"
 
 
 @attrs.frozen

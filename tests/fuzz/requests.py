@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -16,6 +17,7 @@ APP = Path(__file__).parents[2] / "syndicate/api/app.py"
 ROLES = ("user", "staff", "operator", "volunteer")
 
 
+@functools.cache
 def routes() -> list[tuple[str, str]]:
     """Methods and paths that are served."""
     found = re.findall(r'"(GET|POST|PUT)", "(/v1/[^"]+)"', APP.read_text())

@@ -104,6 +104,17 @@ def test_asking_for_a_fault_that_is_none_leaves_the_job_its_first_one(
     cluster.cancel(number)
 
 
+def test_refused_requests_are_not_held(cluster: Cluster) -> None:
+    number = cluster.submit_with_clients(2)
+    for n in range(20):
+        with pytest.raises(NotYours):
+            do(cluster, number, "kill", machine=f"slave[{7 + n}]", token=f"refused {n}")
+    do(cluster, number, "kill", machine="slave[0]", token="done")
+    held = cluster.manager.desk._answers
+    assert [token for _, _, token in held] == ["done"]
+    cluster.cancel(number)
+
+
 def test_a_client_that_says_it_failed_fails_the_job(cluster: Cluster) -> None:
     number = cluster.submit_with_clients(2)
     finish(cluster, number, passed=False, notes="lost a write")
