@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from syndicate.cli.output import Column, Listing, Row, ago, moment, seconds_since
 from syndicate.domain.quantities import say_size, say_span
@@ -27,6 +28,26 @@ def ended_how(machine: Row) -> str:
     if machine["signal"] is not None:
         return f"signal {machine['signal']}"
     return "" if machine["exit_code"] is None else str(machine["exit_code"])
+
+
+def _kept(machine: Row) -> str:
+    """Whether the outputs of a machine are there: ``yes``, ``in part``, ``none``; nothing where
+    there are none to be kept, or not yet.
+    """
+    if machine.get("left_out"):
+        return "in part" if machine["outputs"] else "none"
+    return "yes" if machine["outputs"] else ""
+
+
+def left_out(machines: Sequence[Row]) -> list[str]:
+    """What the machines of a job were to keep and did not, a line for each reason."""
+    where: dict[str, list[str]] = {}
+    for machine in machines:
+        for phrase in machine.get("left_out", ()):
+            where.setdefault(phrase, []).append(machine["machine"])
+    return [
+        f"Not kept of {', '.join(names)}: {phrase.rstrip('.')}." for phrase, names in where.items()
+    ]
 
 
 def _told(entry: Row) -> str:
@@ -66,7 +87,7 @@ MACHINES = Listing(
         Column("STATE", lambda machine: machine["state"]),
         Column("EXIT", ended_how),
         Column("LOG", lambda machine: say_size(machine["log_bytes"]), right=True, spare=2),
-        Column("OUTPUTS", lambda machine: "yes" if machine["outputs"] else "", spare=3),
+        Column("OUTPUTS", _kept, spare=3),
         Column("", lambda machine: machine["reason"], wrap=True),
     ),
     csv=(

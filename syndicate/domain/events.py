@@ -119,6 +119,8 @@ class MachineExited:
     outputs: str | None = None
     #: What it had used up when it ended, that its own calls then fail for: names of limits.
     short: tuple[str, ...] = ()
+    #: What was to be kept and is not, and why, in phrases.
+    left_out: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -141,6 +143,8 @@ class MachineKilled:
     #: Of one that was killed on purpose: who asked for it, and the fault, such as ``f3``.
     by: str = ""
     by_fault: str = ""
+    #: What was to be kept and is not, and why, in phrases.
+    left_out: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -176,6 +180,8 @@ class MachineReleased:
     problem: str = ""
     log_bytes: int = 0
     outputs: str | None = None
+    #: What was to be kept and is not, and why, in phrases.
+    left_out: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

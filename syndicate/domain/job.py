@@ -177,6 +177,8 @@ class Machine:
     #: Bytes of log, and digest of the outputs' tarball, that the manager holds.
     log_bytes: int = 0
     outputs: str | None = None
+    #: What the job wanted to keep of it and is not in there, and why, in phrases.
+    left_out: tuple[str, ...] = ()
     #: Counts the starts of its target; each revival is one more.
     run: int = 0
     #: Of a client: what it said with Finish.

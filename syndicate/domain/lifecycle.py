@@ -188,7 +188,11 @@ def _fold_machine(job: Job, event: MachineEvent) -> Job:
     match event:
         case MachineExited() | MachineKilled():
             machine = attrs.evolve(
-                machine, log_bytes=event.log_bytes, outputs=event.outputs, reason=event.text
+                machine,
+                log_bytes=event.log_bytes,
+                outputs=event.outputs,
+                left_out=event.left_out,
+                reason=event.text,
             )
             if isinstance(event, MachineExited):
                 machine = attrs.evolve(machine, exit_code=event.exit_code, signal=event.signal)
@@ -206,6 +210,7 @@ def _fold_machine(job: Job, event: MachineEvent) -> Job:
                 released=True,
                 log_bytes=event.log_bytes or machine.log_bytes,
                 outputs=event.outputs or machine.outputs,
+                left_out=event.left_out or machine.left_out,
             )
         case ClientFinished():
             machine = attrs.evolve(machine, result=machine.result or event.result)

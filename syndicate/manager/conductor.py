@@ -193,7 +193,7 @@ class Conductor:
         if job.spec.with_clients:
             holding = Holding(job.number, job.attempt, machine.name)
             self._released(holding, unclean)
-            told = (unclean, released.log_bytes, released.outputs)
+            told = (unclean, released.log_bytes, released.outputs, released.left_out)
             self._about(job, machine, MachineReleased(machine.name, *told))
 
     def ended(self, volunteer: str, report: EndReport) -> Deferred[None]:
@@ -223,13 +223,18 @@ class Conductor:
             self._fleet.rest(volunteer, report.problem)
         elif report.limit or report.killed:
             by, fault = ("", "") if report.limit else self._killer(job, machine.name)
-            event = MachineKilled(machine.name, report.limit, *told, by, fault)
+            event = MachineKilled(machine.name, report.limit, *told, by, fault, report.left_out)
         else:
             # The answer to the start order may still be on its way: the start came first.
             if _before_running(job, machine):
                 self.happen(job.number, MachineRunning(machine.name))
             event = MachineExited(
-                machine.name, report.exit_code, report.signal, *told, report.short
+                machine.name,
+                report.exit_code,
+                report.signal,
+                *told,
+                report.short,
+                report.left_out,
             )
         return self.happen(job.number, event)
 

@@ -72,6 +72,7 @@ class Vetting:
             problem=report.problem[:REASON],
             log_bytes=_count(report.log_bytes),
             outputs=self._outputs(report.outputs),
+            left_out=_phrases(report.left_out),
         )
 
     def released(self, released: Released) -> Released:
@@ -83,6 +84,7 @@ class Vetting:
             released,
             log_bytes=_count(released.log_bytes),
             outputs=self._outputs(released.outputs),
+            left_out=_phrases(released.left_out),
         )
 
     def _given_back(self, given: GivenBack) -> GivenBack:
@@ -123,6 +125,13 @@ def _check_texts(what: str, texts: Iterable[str]) -> None:
     texts = tuple(texts)
     if len(texts) > ENTRIES or any(len(text) > TEXT or not text.isprintable() for text in texts):
         raise Invalid(f"{what}: a text is longer than {TEXT} characters, or unprintable.")
+
+
+def _phrases(phrases: tuple[str, ...]) -> tuple[str, ...]:
+    """Such as quote paths and reasons, which may well be long."""
+    if len(phrases) > ENTRIES:
+        raise Invalid(f"There are more than {ENTRIES} phrases on what was left out.")
+    return tuple(phrase[:REASON] for phrase in phrases)
 
 
 def _count(number: int) -> int:

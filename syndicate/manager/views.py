@@ -81,6 +81,7 @@ def _machine_view(machine: Machine, logged: Callable[[Machine], int]) -> dict[st
         "revoked": machine.revoked,
         "log_bytes": machine.log_bytes or logged(machine),
         "outputs": machine.outputs,
+        "left_out": list(machine.left_out),
     }
 
 

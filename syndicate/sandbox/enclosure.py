@@ -20,7 +20,7 @@ from syndicate.sandbox import leftovers
 from syndicate.sandbox.confine.looking import count
 from syndicate.sandbox.hierarchies import ACCOUNT
 from syndicate.sandbox.host import Host
-from syndicate.sandbox.interface import IEnclosure, IRun, Output, Plot
+from syndicate.sandbox.interface import Collected, IEnclosure, IRun, Output, Plot
 from syndicate.sandbox.orders import CollectOrder, LookOrder, Place, RunOrder
 from syndicate.sandbox.run import Run
 from syndicate.sandbox.skeleton import make_identity
@@ -169,12 +169,12 @@ class Enclosure:
             "shares": [(str(shown), where) for shown, where in self.plot.shares * furnished],
         }
 
-    def collect(self, patterns: Sequence[str], destination: Path) -> Deferred[int]:
+    def collect(self, patterns: Sequence[str], destination: Path) -> Deferred[Collected]:
         if os.path.lexists(destination):  # and is not to be lost when something goes wrong
             return fail(Conflict(f"The outputs cannot be written to {destination}: it is there."))
         return Deferred.fromCoroutine(self._collect(patterns, destination))
 
-    async def _collect(self, patterns: Sequence[str], destination: Path) -> int:
+    async def _collect(self, patterns: Sequence[str], destination: Path) -> Collected:
         order: CollectOrder = {
             "action": "collect",
             "identity": self._host.identity(self._uid),
@@ -197,7 +197,7 @@ class Enclosure:
             if not size:
                 with suppress(FileNotFoundError):
                     os.unlink(destination)
-        return size
+        return Collected(size, tuple(done.data.decode("utf-8", "replace").splitlines()))
 
     def _of_collector(self) -> Limits:
         """As the job's machine, with what the collector itself needs."""

@@ -102,6 +102,17 @@ class Exit:
     short: tuple[str, ...] = ()
 
 
+@attrs.frozen
+class Collected:
+    """What came of collecting a machine's files."""
+
+    #: The tarball's size in bytes; 0, and no file, when nothing was kept.
+    size: int = 0
+    #: What was asked for and is not in it, and why, as phrases for people; the first ones, and how
+    #: many more there are.
+    left_out: tuple[str, ...] = ()
+
+
 class ISourceInspector(Interface):
     """Looks into a tarball without unpacking it, in a confined child."""
 
@@ -158,11 +169,10 @@ class IEnclosure(Interface):
         :raises SandboxFailed: the program could not be enclosed or executed.
         """
 
-    def collect(patterns: Sequence[str], destination: Path) -> Deferred[int]:
+    def collect(patterns: Sequence[str], destination: Path) -> Deferred[Collected]:
         """Write an uncompressed tarball of the regular files that match, as they are on the
-        machine's disk, following no link out of it. Only while nothing runs.
-
-        :returns: the tarball's size in bytes; 0 (and no file) when nothing matched.
+        machine's disk, following no link. Only while nothing runs. What matches and is left out,
+        and a pattern that nothing matches, are told.
         """
 
     def wipe() -> Deferred[None]:

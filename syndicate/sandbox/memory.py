@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from syndicate.domain.errors import Conflict, SyndicateError, Unavailable
 from syndicate.sandbox.interface import (
+    Collected,
     Exit,
     IEnclosure,
     IRun,
@@ -162,21 +163,26 @@ class MemoryEnclosure:
         run.begin(self._behaviour)
         return succeed(run)
 
-    def collect(self, patterns: Sequence[str], destination: Path) -> Deferred[int]:
+    def collect(self, patterns: Sequence[str], destination: Path) -> Deferred[Collected]:
         if problem := self._problem():
             return fail(problem)
         if destination.exists():
             return fail(Conflict(f"The outputs cannot be written to {destination}: it is there."))
-        wanted = [re.compile(expression_of(pattern)) for pattern in patterns]
-        chosen = [path for path in sorted(self.disk) if any(p.fullmatch(path) for p in wanted)]
+        chosen: set[str] = set()
+        left_out = []
+        for pattern in patterns:
+            found = set(filter(re.compile(expression_of(pattern)).fullmatch, self.disk))
+            chosen |= found
+            if not found:
+                left_out.append(f"no file matches {pattern}")
         if not chosen:
-            return succeed(0)
+            return succeed(Collected(0, tuple(left_out)))
         with tarfile.open(destination, "x") as archive:
-            for path in chosen:
+            for path in sorted(chosen):
                 member = tarfile.TarInfo(path)
                 member.size = len(self.disk[path])
                 archive.addfile(member, io.BytesIO(self.disk[path]))
-        return succeed(destination.stat().st_size)
+        return succeed(Collected(destination.stat().st_size, tuple(left_out)))
 
     def wipe(self) -> Deferred[None]:
         if problem := self._problem():

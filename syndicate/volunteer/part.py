@@ -24,7 +24,7 @@ from syndicate.volunteer.invocation import (
     hosts,
     key_of,
 )
-from syndicate.volunteer.outputs import keep_outputs
+from syndicate.volunteer.outputs import Kept, keep_outputs
 from syndicate.volunteer.relay import Relay
 from syndicate.volunteer.spool import Spool
 from syndicate.wire.interface import (
@@ -66,7 +66,7 @@ class PartInHand:
     _released: Once[Released] | None = None
     #: From the start of the target until its end, and until that has been reported; reports of
     #: former runs that wait for a manager that is away.
-    _ended: Once[tuple[Exit, str | None]] | None = None
+    _ended: Once[tuple[Exit, Kept]] | None = None
     _told: Once[None] | None = None
     _late: list[Once[None]] = attrs.field(init=False, factory=list)
 
@@ -205,19 +205,19 @@ class PartInHand:
         self._ended = Once(self._end(run))
         self._told = Once(self._tell(self._ended, self._spool, self._count))
 
-    async def _end(self, run: IRun) -> tuple[Exit, str | None]:
+    async def _end(self, run: IRun) -> tuple[Exit, Kept]:
         ended = await run.wait()
         self.runs = False
         # Where it cannot be revived its end is the end; else the outputs are taken last.
-        return ended, None if self.order.hurtful else await self._keep_outputs()
+        return ended, Kept() if self.order.hurtful else await self._keep_outputs()
 
-    async def _tell(self, end: Once[tuple[Exit, str | None]], spool: Spool, count: int) -> None:
-        ended, outputs = await end.follow()
+    async def _tell(self, end: Once[tuple[Exit, Kept]], spool: Spool, count: int) -> None:
+        ended, kept = await end.follow()
         problem = ended.problem or spool.problem or ""
         await spool.flush()
-        await self._bench.report(_report(self.order, ended, problem, spool.length, outputs, count))
+        await self._bench.report(_report(self.order, ended, problem, spool.length, kept, count))
 
-    async def _keep_outputs(self) -> str | None:
+    async def _keep_outputs(self) -> Kept:
         assert self._spool is not None, "made when the part was prepared"
         bench = self._bench
         return await keep_outputs(
@@ -237,9 +237,9 @@ class PartInHand:
         if self.run is not None and self._told is not None and self._spool is not None:
             await self.run.kill()
             await self._within(self._told)
-            outputs = await self._keep_outputs() if self.order.hurtful else None
+            kept = await self._keep_outputs() if self.order.hurtful else Kept()
             await self._within(Once(_awaited(self._spool.flush())))
-            released = Released(self._spool.length, outputs)
+            released = Released(self._spool.length, kept.sha256, left_out=kept.left_out)
         if self._spool is not None:
             self._spool.close()
         await self.remove()
@@ -298,7 +298,7 @@ def _report(
     ended: Exit,
     problem: str,
     log_bytes: int,
-    outputs: str | None,
+    kept: Kept,
     count: int,
 ) -> EndReport:
     return EndReport(
@@ -310,7 +310,8 @@ def _report(
         killed=ended.killed and ended.limit is None,
         problem=problem,
         log_bytes=log_bytes,
-        outputs=outputs,
+        outputs=kept.sha256,
+        left_out=kept.left_out,
         short=ended.short,
     )
 

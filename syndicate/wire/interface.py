@@ -21,7 +21,7 @@ from syndicate.domain.volunteer import Facts, Stage
 
 #: Version of what crosses; both ends must have the same. It rises with every change that an
 #: older peer would misunderstand.
-PROTOCOL = 2
+PROTOCOL = 3
 
 #: Most reports of ended targets that a hello repeats; the others follow it.
 MOST_UNACKED = 100
@@ -140,6 +140,8 @@ class Released:
     #: Whether it is not free yet, as it does what its operator wants after each job; it will say
     #: when it is clean.
     later: bool = False
+    #: What it was to keep and did not, and why, in phrases.
+    left_out: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -175,6 +177,8 @@ class EndReport:
     outputs: str | None = None
     #: Names of the limits that it had used up when it ended by itself.
     short: tuple[str, ...] = ()
+    #: What it was to keep and did not, and why, in phrases.
+    left_out: tuple[str, ...] = ()
 
 
 @attrs.frozen

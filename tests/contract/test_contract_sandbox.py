@@ -28,7 +28,7 @@ from syndicate.domain.errors import (
 )
 from syndicate.domain.job import Limits
 from syndicate.sandbox.chroot import ChrootSandbox
-from syndicate.sandbox.interface import WALLS, Exit, IEnclosure, IRun, ISandbox
+from syndicate.sandbox.interface import WALLS, Collected, Exit, IEnclosure, IRun, ISandbox
 from syndicate.sandbox.memory import MemorySandbox
 from tests.support.sandboxes import MAKEFILE, NAP, Kit, Program, sleepers, the_reactor, uids, until
 from tests.support.tarballs import archive, member, source, symlink
@@ -217,8 +217,9 @@ async def test_the_files_that_match_are_collected(
     files = ("results/a.csv", "results/deep/b.csv", "top.csv", "top.tsv", "results.txt")
     await kit.run(enclosure, *(("write", name) for name in files))
     target = tmp_path / "outputs.tar"
-    size = await enclosure.collect(patterns, target)
-    assert size == target.stat().st_size > 0
+    collected = await enclosure.collect(patterns, target)
+    assert collected.size == target.stat().st_size > 0
+    assert collected.left_out == ()
     with tarfile.open(target) as tar:
         assert sorted(tar.getnames()) == names
         for name in names:
@@ -230,9 +231,23 @@ async def test_the_files_that_match_are_collected(
 @pytest_twisted.ensureDeferred
 async def test_where_nothing_matches_no_file_is_made(kit: Kit, tmp_path: Path) -> None:
     enclosure = await kit.prepare()
-    assert await enclosure.collect(["results/*", "../*", "/etc/passwd"], tmp_path / "x") == 0
-    assert await enclosure.collect([], tmp_path / "x") == 0
+    patterns = ["results/*", "../*", "/etc/passwd"]
+    collected = await enclosure.collect(patterns, tmp_path / "x")
+    assert collected.size == 0
+    assert collected.left_out == tuple(f"no file matches {pattern}" for pattern in patterns)
+    assert await enclosure.collect([], tmp_path / "x") == Collected()
     assert not (tmp_path / "x").exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pattern_that_nothing_matches_is_told_beside_what_is_kept(
+    kit: Kit, tmp_path: Path
+) -> None:
+    enclosure = await kit.prepare()
+    await kit.run(enclosure, ("write", "notes"))
+    collected = await enclosure.collect(["notes", "result.json"], tmp_path / "outputs.tar")
+    assert collected.size > 0
+    assert collected.left_out == ("no file matches result.json",)
 
 
 @pytest_twisted.ensureDeferred
@@ -530,9 +545,44 @@ async def test_collecting_follows_no_link_and_takes_only_files(real: Kit, tmp_pa
         "ln -s /proc/1/root out/proc; echo hi > out/file; echo hi > out/shut; chmod 0 out/shut;"
         f"echo long > out/{'n' * 150}; echo 'new' > out/größe",
     )
-    await enclosure.collect(["out/**", "etc/**", "usr/**", "proc/**"], tmp_path / "outputs.tar")
+    patterns = ["out/**", "etc/**", "usr/**", "proc/**"]
+    collected = await enclosure.collect(patterns, tmp_path / "outputs.tar")
     with tarfile.open(tmp_path / "outputs.tar") as tar:
         assert sorted(tar.getnames()) == ["out/file", "out/größe", f"out/{'n' * 150}"]
+    assert collected.left_out == (
+        "out/alias is a link",
+        "out/dir is a link",
+        "out/link is a link",
+        "out/pipe is no regular file",
+        "out/proc is a link",
+        "out/shut cannot be read: Permission denied",
+        "no file matches etc/**",
+        "no file matches usr/**",
+        "no file matches proc/**",
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_short_list_tells_what_was_left_out_whatever_its_names(
+    real: Kit, tmp_path: Path
+) -> None:
+    enclosure = await real.prepare()
+    await real.shell(
+        enclosure,
+        "mkdir -p out/shut; touch out/shut/file; chmod 0 out/shut;"
+        """ln -s x "out/00`printf '\\nb'`";"""
+        "for i in `seq 100 150`; do ln -s x out/$i; done",
+    )
+    collected = await enclosure.collect(["out"], tmp_path / "outputs.tar")
+    assert collected.size == 0
+    assert len(collected.left_out) == 21
+    assert collected.left_out[0] == "'out/00\\nb' is a link"
+    assert collected.left_out[-1] == "and 33 more"
+    collected = await enclosure.collect(["out/shut/*", "out/sh*"], tmp_path / "outputs.tar")
+    assert collected.left_out == (
+        "out/shut cannot be read: Permission denied",
+        "no file matches out/shut/*",
+    )
 
 
 @pytest_twisted.ensureDeferred

@@ -160,6 +160,24 @@ async def test_a_job_is_followed_from_submission_to_its_files(make_door: Make) -
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("clients", [0, 1])
+async def test_what_was_not_kept_is_told_of_each_machine(make_door: Make, clients: int) -> None:
+    door = make_door(5)
+    spec: dict[str, Any] = {"machines": 2, "outputs": ["*.txt", "result.json"], "clients": clients}
+    if clients:
+        spec["client_sha256"] = await door.upload(b"a client", "ann")
+        spec["client_size"] = len(b"a client")
+    await door.submit(**spec)
+    _, told = await door.ask("GET", "/v1/jobs/1/wait?until=finished&timeout=20")
+    for machine in told["job"]["machines"]:
+        assert machine["outputs"] is not None
+        assert machine["left_out"] == ["no file matches result.json"]
+    _, told = await door.ask("GET", "/v1/jobs/1/events")
+    kinds = {e["kind"] for e in told["events"] if e.get("left_out")}
+    assert kinds == {"machine-released" if clients else "machine-exited"}
+
+
+@pytest_twisted.ensureDeferred
 async def test_jobs_in_the_archive_answer_like_others(make_door: Make) -> None:
     door = make_door(site=Site(keep=Keep(0, 60.0)))
     for _ in range(3):

@@ -788,6 +788,27 @@ def test_everything_of_a_job_is_fetched(syndicate: Commands, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("with_files")
+def test_what_a_job_did_not_keep_is_told(syndicate: Commands, manager: FakeManager) -> None:
+    missing, link = "no file matches result.json", "out/\x1b[2J is a link"
+    machines = [
+        machine("master", outputs="0" * 64, left_out=[missing]),
+        machine("slave[0]", left_out=[missing, link]),
+    ]
+    manager.jobs[1] = job(1, **{**finished(), "machines": machines})
+    shown = syndicate("status", "1").out
+    assert "in part" in shown
+    assert "none" in shown
+    lines = [
+        "Not kept of master, slave[0]: no file matches result.json.",
+        "Not kept of slave[0]: out/␛[2J is a link.",
+    ]
+    assert shown.splitlines()[-2:] == lines
+    fetched = syndicate("fetch", "1")
+    assert (fetched.code, fetched.out) == (0, "job-1\n")
+    assert all(line in fetched.err for line in lines)
+
+
+@pytest.mark.usefixtures("with_files")
 def test_fetching_again_replaces_what_was_fetched(syndicate: Commands, tmp_path: Path) -> None:
     syndicate("fetch", "1")
     (tmp_path / "job-1/attempt-1/master.out").write_text("spoilt")

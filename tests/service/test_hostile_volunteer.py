@@ -415,6 +415,8 @@ def a_report(**values: Any) -> bytes:
         a_report(outputs="../../authority/ca.key"),
         a_report(limit="x" * 201),
         a_report(short=["x"] * 100),
+        a_report(left_out=["x"] * 100),
+        a_report(left_out=[1]),
         a_report(extra=1),
         b'{"part": {"job": 1e999}}',
         b'{"part": NaN}',

@@ -53,6 +53,7 @@ def machine(name: str, **changes: Any) -> Record:
         "reason": "",
         "log_bytes": 120,
         "outputs": None,
+        "left_out": [],
         **changes,
     }
 

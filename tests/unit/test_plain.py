@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syndicate.domain.errors import Invalid
+from syndicate.domain.events import MachineExited, MachineKilled
 from syndicate.domain.fault import Fault, FaultState, Kind
+from syndicate.domain.job import Machine, Role
 from syndicate.plain import from_plain, read_json, to_plain
 from syndicate.wire.interface import FaultDone
 
@@ -57,6 +60,14 @@ def test_what_is_let_in_can_be_written_again(data: bytes) -> None:
 def test_a_number_of_ours_is_finite(number: object) -> None:
     with pytest.raises(Invalid):
         from_plain({"applied_at": number, "verified_at": 1.0}, FaultDone)
+
+
+def test_what_was_left_out_may_be_missing_in_what_an_older_version_stored() -> None:
+    machine = Machine(Role.MASTER, 0, "v1", "10.0.0.1", outputs="0" * 64, left_out=("x is a link",))
+    for value in (machine, MachineExited("master", 0), MachineKilled("master")):
+        stored = to_plain(value)
+        del stored["left_out"]
+        assert from_plain(stored, type(value)) == attrs.evolve(value, left_out=())
 
 
 def test_a_fault_that_an_older_version_stored_can_be_read() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from syndicate.cli import exits, streams
+from syndicate.cli import exits, listings, streams
 from syndicate.cli.downloads import OUTPUTS, download, place, replacing, unpack
 from syndicate.cli.grammar import Verb
 from syndicate.cli.output import visible
@@ -56,6 +56,8 @@ def fetch(session: Session, job: str, directory: Path | None) -> int:
         ) from error
     if found["state"] != "finished":
         session.say(f"Job {number} is still {found['state']}: this is what there is so far.")
+    for line in listings.left_out(found["machines"]):
+        session.say(visible(line))
     click.echo(str(top))
     return exits.FAILED if left_out else exits.PASSED
 

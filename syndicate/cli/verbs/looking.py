@@ -11,7 +11,7 @@ import click
 
 from syndicate.cli.connection import PATIENCE
 from syndicate.cli.grammar import Verb
-from syndicate.cli.listings import JOBS, MACHINES, lasted
+from syndicate.cli.listings import JOBS, MACHINES, lasted, left_out
 from syndicate.cli.output import (
     Listing,
     chosen,
@@ -107,6 +107,8 @@ def status(session: Session, job: str | None, output: str | None) -> None:
     if output in ("table", "wide"):
         _describe(found)
         show(session, MACHINES, found["machines"], output)
+        for line in left_out(found["machines"]):
+            click.echo(visible(line))
     else:
         show(session, JOBS, [found], output, single=True)
 

@@ -19,10 +19,13 @@ _BLOCK = 512
 _CHUNK = 1 << 18
 #: Deeper directories than that are not looked into.
 _DEEPEST = 100
+#: How much is told of what was left out: phrases, and characters of a path in each.
+_MOST_PHRASES, _LONGEST_SHOWN = 20, 160
 
 
 def collect(target: int, patterns: list[str], limit: int) -> Callable[[], None]:
-    """Prepare to collect; what is returned does it, below the root directory of then.
+    """Prepare to collect; what is returned does it, below the root directory of then, and reports
+    the tarball's size and, in lines, what was left out.
 
     Only regular files are taken, only directories are walked through, and no link is followed, so
     nothing from elsewhere can come in.
@@ -33,28 +36,68 @@ def collect(target: int, patterns: list[str], limit: int) -> Callable[[], None]:
     wanted = re.compile("|".join(expression_of(pattern) for pattern in patterns) or r"(?!)")
 
     def work() -> None:
-        writer = _Writer(target, limit)
-        for path in _files(""):
-            if wanted.fullmatch(path):
-                writer.add(path)
-        channel.say("done", writer.finish())
+        writer, left_out = _Writer(target, limit), _LeftOut()
+        unmatched = {pattern: re.compile(expression_of(pattern)) for pattern in patterns}
+        for path, problem in _found(""):
+            if not wanted.fullmatch(path):
+                continue
+            problem = problem or writer.add(path)
+            if problem:
+                left_out.add(f"{_shown(path)} {problem}")
+            for pattern in [each for each, rule in unmatched.items() if rule.fullmatch(path)]:
+                del unmatched[pattern]
+        for pattern in unmatched:
+            left_out.add(f"no file matches {_shown(pattern)}")
+        channel.say("done", writer.finish(), data="\n".join(left_out.told()).encode())
 
     return work
 
 
-def _files(directory: str, depth: int = 0) -> Iterator[str]:
-    """The paths of all regular files, sorted within each directory."""
+class _LeftOut:
+    """What is told of what is not kept: the first phrases, and how many more there are."""
+
+    def __init__(self) -> None:
+        self._phrases: list[str] = []
+        self._more = 0
+
+    def add(self, phrase: str) -> None:
+        if len(self._phrases) < _MOST_PHRASES:
+            self._phrases.append(phrase)
+        else:
+            self._more += 1
+
+    def told(self) -> list[str]:
+        return self._phrases + [f"and {self._more} more"] * bool(self._more)
+
+
+def _shown(path: str) -> str:
+    """A path as part of a line for people."""
+    path = path if path.isprintable() else ascii(path)
+    return path if len(path) <= _LONGEST_SHOWN else f"{path[: _LONGEST_SHOWN - 1]}…"
+
+
+def _found(directory: str, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """The paths of all that is there but of directories that can be looked into, sorted within
+    each directory; and why it cannot be kept, empty for regular files.
+    """
     try:
         with os.scandir(f"/{directory}") as entries:
             found = sorted(entries, key=lambda entry: entry.name)
-    except OSError:  # one that the job's user may not read
+    except OSError as error:  # one that the job's user may not read
+        yield directory, f"cannot be read: {error.strerror}"
         return
     for entry in found:
         path = f"{directory}/{entry.name}" if directory else entry.name
         if entry.is_file(follow_symlinks=False):
-            yield path
-        elif entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
-            yield from _files(path, depth + 1)
+            yield path, ""
+        elif entry.is_symlink():
+            yield path, "is a link"
+        elif not entry.is_dir(follow_symlinks=False):
+            yield path, "is no regular file"
+        elif depth < _DEEPEST:
+            yield from _found(path, depth + 1)
+        else:
+            yield path, f"is a directory more than {_DEEPEST} deep"
 
 
 class _Writer:
@@ -65,18 +108,20 @@ class _Writer:
         self._limit = limit
         self._written = 0
 
-    def add(self, path: str) -> None:
-        """Add a file; one that its owner may not read is left out."""
+    def add(self, path: str) -> str:
+        """Add a file; or say why it is left out, as is one that its owner may not read."""
         try:
             file = os.open(f"/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
         try:
             status = os.fstat(file)
-            if stat.S_ISREG(status.st_mode):
-                self._add_open(path, file, status)
+            if not stat.S_ISREG(status.st_mode):
+                return "is no regular file"
+            self._add_open(path, file, status)
         finally:
             os.close(file)
+        return ""
 
     def _add_open(self, path: str, file: int, status: os.stat_result) -> None:
         name = os.fsencode(path)
