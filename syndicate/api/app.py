@@ -85,13 +85,12 @@ class Api:
 
     async def status(self, request: Request, user: User) -> Any:
         """``GET /v1/status``."""
-        members = self._manager.fleet.members.values()
         return {
             "version": __version__,
             "cluster": self._manager.site.cluster,
             "started_at": timestamp(self._manager.started_at),
             "jobs": self._job_counts(),
-            "volunteers": _counts(member.state.value for member in members),
+            "volunteers": _counts(each.state.value for each in self._manager.roll.all()),
             "store": await self._manager.health(),
             "you": {"user": user.name, "role": user.role},
         }

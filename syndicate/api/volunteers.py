@@ -9,7 +9,6 @@ from twisted.web.server import Request
 
 from syndicate.api.exchange import body_of, data_of
 from syndicate.domain.errors import Invalid
-from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.service import Manager
 from syndicate.manager.user import User
 from syndicate.manager.views import volunteer_view
@@ -23,8 +22,7 @@ class Volunteers:
 
     async def volunteers(self, request: Request, user: User) -> Any:
         """``GET /v1/volunteers``."""
-        members = sorted(self._manager.fleet.members.values(), key=lambda member: member.name)
-        return {"volunteers": [volunteer_view(member.view()) for member in members]}
+        return {"volunteers": [volunteer_view(each) for each in self._manager.roll.all()]}
 
     async def drain(self, request: Request, user: User, volunteer: str) -> Any:
         """``POST /v1/volunteers/<name>/drain``."""
@@ -42,13 +40,7 @@ class Volunteers:
         return self._view(volunteer)
 
     def _view(self, name: str) -> Any:
-        """As it is now; of one that has not joined since the manager's start not much is known."""
-        member = self._manager.fleet.members.get(name)
-        if member is not None:
-            return {"volunteer": volunteer_view(member.view())}
-        why = self._manager.hygiene.why(name)
-        gone = VolunteerState.GONE.value
-        return {"volunteer": {"volunteer": name, "state": gone, "job": None, "reason": why}}
+        return {"volunteer": volunteer_view(self._manager.roll.get(name))}
 
 
 def _reason(request: Request) -> str:

@@ -30,6 +30,10 @@ def ended_how(machine: Row) -> str:
     return "" if machine["exit_code"] is None else str(machine["exit_code"])
 
 
+def _memory(volunteer: Row) -> str:
+    return say_size(volunteer["memory"]) if volunteer["memory"] else "-"
+
+
 def _kept(machine: Row) -> str:
     """Whether the outputs of a machine are there: ``yes``, ``in part``, ``none``; nothing where
     there are none to be kept, or not yet.
@@ -103,12 +107,12 @@ VOLUNTEERS = Listing(
         Column("VOLUNTEER", lambda volunteer: volunteer["volunteer"]),
         Column("STATE", lambda volunteer: volunteer["state"]),
         Column("JOB", lambda volunteer: "" if volunteer["job"] is None else str(volunteer["job"])),
-        Column("ADDRESS", lambda volunteer: volunteer["address"]),
-        Column("CORES", lambda volunteer: str(volunteer["cores"]), right=True, spare=2),
-        Column("MEMORY", lambda volunteer: say_size(volunteer["memory"]), right=True, spare=3),
-        Column("ARCH", lambda volunteer: volunteer["arch"], spare=5),
-        Column("SANDBOX", lambda volunteer: volunteer["sandbox"], spare=4),
-        Column("HEARD", lambda volunteer: ago(volunteer["heard_at"]), right=True),
+        Column("ADDRESS", lambda volunteer: volunteer["address"] or "-"),
+        Column("CORES", lambda volunteer: str(volunteer["cores"] or "-"), right=True, spare=2),
+        Column("MEMORY", _memory, right=True, spare=3),
+        Column("ARCH", lambda volunteer: volunteer["arch"] or "-", spare=5),
+        Column("SANDBOX", lambda volunteer: volunteer["sandbox"] or "-", spare=4),
+        Column("HEARD", lambda volunteer: ago(volunteer["heard_at"]) or "-", right=True),
         Column("KERNEL", lambda volunteer: volunteer["kernel"], wide=True),
         Column("ENFORCED", lambda volunteer: " ".join(volunteer["enforced"]), wide=True),
         Column("VERSION", lambda volunteer: volunteer["versions"].get("syndicate", ""), wide=True),

@@ -95,8 +95,7 @@ class Looking:
 
     def volunteers(self) -> Table[Any]:
         """All volunteers."""
-        members = sorted(self._manager.fleet.members.values(), key=lambda member: member.name)
-        return Table((member.view() for member in members), _volunteer, "No volunteer has joined.")
+        return Table(self._manager.roll.all(), _volunteer, "No volunteer has joined.")
 
     def v(self, name: str) -> Facts[Any]:
         """One volunteer."""
@@ -165,7 +164,7 @@ class Looking:
         }
         for name, states in (
             ("jobs", (job.state.value for job in manager.book.shown())),
-            ("volunteers", (member.state.value for member in manager.fleet.members.values())),
+            ("volunteers", (each.state.value for each in manager.roll.all())),
         ):
             counts: dict[str, int] = {}
             for state in states:
@@ -258,7 +257,7 @@ class Steering:
             user = self._user
             await getattr(hygiene, verb)(user.name, user.role, name, *reason)
             if name not in self._manager.fleet.members:
-                return Facts(None, {"volunteer": name, "state": "gone", "why": hygiene.why(name)})
+                return Facts(None, _volunteer(self._manager.roll.get(name)))
             return Looking(self._manager).v(name)
 
         return Deferred.fromCoroutine(steer())
@@ -299,6 +298,6 @@ def _volunteer(volunteer: Any) -> dict[str, object]:
         "cores": facts.cores,
         "memory": say_size(facts.memory),
         "sandbox": facts.sandbox,
-        "heard": moment(timestamp(volunteer.heard_at)),
+        "heard": moment(timestamp(volunteer.heard_at or None)),
         "why": volunteer.reason,
     }

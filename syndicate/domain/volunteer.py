@@ -73,6 +73,6 @@ class Volunteer:
     job: int | None = None
     attempt: int | None = None
     reason: str = ""
-    #: Seconds since the epoch, UTC.
+    #: Seconds since the epoch, UTC; 0 if that is not known.
     registered_at: float = 0.0
     heard_at: float = 0.0

@@ -77,6 +77,10 @@ class Hygiene:
         """The standing of a volunteer."""
         return self._standings.get(name, _NOTHING)
 
+    def names(self) -> frozenset[str]:
+        """The volunteers that something is held against."""
+        return frozenset(self._standings)
+
     def barred(self, name: str) -> bool:
         """Whether it gets no job until an operator resumes it."""
         return bool(self.of(name).barred)

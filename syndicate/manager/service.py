@@ -42,6 +42,7 @@ from syndicate.manager.hygiene import Hygiene
 from syndicate.manager.journal import Journal
 from syndicate.manager.ledger import Ledger
 from syndicate.manager.planner import Planner
+from syndicate.manager.roll import Roll
 from syndicate.manager.site import Site
 from syndicate.manager.source import CLIENT_TARGETS, SourceGate
 from syndicate.manager.trust import Trust
@@ -148,6 +149,7 @@ class Manager(Service):
         self.fleet = Fleet(
             self._clock, self.site.patience, self._lost, lambda: self.planner.soon(), self.hygiene
         )
+        self.roll = Roll(self.fleet, self.hygiene, self.trust)
 
     def _make_jobs(self, term: ITerm) -> None:
         self._conductor = Conductor(

@@ -147,6 +147,6 @@ def volunteer_view(volunteer: Volunteer) -> dict[str, Any]:
         "faults": list(facts.faults),
         "unsupported": dict(facts.unsupported),
         "versions": dict(facts.versions),
-        "registered_at": timestamp(volunteer.registered_at),
-        "heard_at": timestamp(volunteer.heard_at),
+        "registered_at": timestamp(volunteer.registered_at or None),
+        "heard_at": timestamp(volunteer.heard_at or None),
     }

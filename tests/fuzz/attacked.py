@@ -236,7 +236,8 @@ class Attacked:
         )
 
     def _members(self) -> dict[str, Any]:
-        return {each["volunteer"]: each for each in self._ask("GET", "/v1/volunteers")}
+        found = self._ask("GET", "/v1/volunteers")
+        return {each["volunteer"]: each for each in found if each["state"] != "gone"}
 
     def _jobs(self) -> set[int]:
         return {each["job"] for each in self._ask("GET", "/v1/jobs?all=1")}

@@ -8,7 +8,9 @@ import pytest
 import pytest_twisted
 
 from syndicate.audit.interface import Entry, Kind, Wanted
+from syndicate.credentials.identity import VolunteerIdentity
 from syndicate.domain.errors import NotYours
+from syndicate.manager.trust import Joiner
 from tests.service.test_api import Make, forever, make_door
 from tests.support.traces import LoggedErrors
 
@@ -155,6 +157,23 @@ async def test_operators_read_it_and_nobody_else(make_door: Make) -> None:
     assert (code, [each["did"] for each in found["entries"]]) == (200, ["submit"])
     code, found = await door.ask("GET", "/v1/audit?kind=nobody", secret)
     assert (code, found["error"]["code"]) == (400, "invalid")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_volunteer_that_is_away_since_the_start_is_shown_like_others(
+    make_door: Make,
+) -> None:
+    door = make_door(1)
+    issuer = door.cluster.manager.trust
+    request = VolunteerIdentity(door.cluster.directory / "v9", "v9").request()
+    await issuer.enrol("v9", request, Joiner("", False, "token", "10.0.0.9"))
+    _, found = await door.ask("GET", "/v1/volunteers")
+    there, away = found["volunteers"]
+    assert (away["volunteer"], away["state"]) == ("v9", "gone")
+    assert away.keys() == there.keys()
+    assert (away["cores"], away["kernel"], away["heard_at"]) == (0, "", None)
+    _, status = await door.ask("GET", "/v1/status")
+    assert status["volunteers"] == {"free": 1, "gone": 1}
 
 
 @pytest_twisted.ensureDeferred

@@ -41,6 +41,22 @@ def test_volunteers_are_drained_quarantined_and_resumed(
     assert syndicate("volunteers", "drain", "v9").code == 3
 
 
+def test_dashes_stand_for_what_is_not_known_of_a_host(
+    syndicate: Commands, manager: FakeManager
+) -> None:
+    unknown = {"address": "", "cores": 0, "memory": 0, "arch": "", "kernel": "", "sandbox": ""}
+    unknown |= {"enforced": [], "versions": {}, "registered_at": None, "heard_at": None}
+    manager.volunteers = [volunteer("v1", state="gone", reason="Has not joined.", **unknown)]
+    row = syndicate("volunteers", "-o", "wide").out.splitlines()[-1]
+    assert row.split()[:8] == ["v1", "gone", *("-" * 6)]
+    shown = syndicate("volunteers", "show", "v1").out
+    assert "Has not joined." in shown
+    assert "cores" not in shown
+    manager.jobs[1] = job(1, state="queued")
+    assert "v1            is gone, and its host is not known" in (why := syndicate("why", "1").out)
+    assert "0 volunteers could be one" in why
+
+
 def test_of_one_that_is_away_is_said_why_it_gets_no_job(
     syndicate: Commands, manager: FakeManager
 ) -> None:

@@ -18,6 +18,7 @@ from syndicate.audit.interface import Wanted
 from syndicate.credentials.identity import VolunteerIdentity
 from syndicate.credentials.interface import Identity
 from syndicate.domain.errors import Conflict, Forbidden, NotFound, Unauthorized, Unavailable
+from syndicate.domain.volunteer import VolunteerState
 from syndicate.manager.attempts import MOST_ADDRESSES, Attempts
 from syndicate.manager.trust import Joiner, Trust
 from tests.service.test_api import Door, Make, make_door
@@ -444,10 +445,10 @@ async def test_a_volunteer_that_has_not_come_back_since_the_start_can_be_drained
     assert (await door.ask("POST", "/v1/certificates", "v", json=asked))[0] == 201
     code, told = await door.ask("POST", "/v1/volunteers/v7/drain", secret, json={"reason": "disk"})
     assert (code, told["volunteer"]["state"]) == (200, "gone")
-    assert told["volunteer"]["reason"] == "Drained by ops: disk"
+    assert told["volunteer"]["reason"].endswith(". Drained by ops: disk")
     assert door.cluster.manager.hygiene.barred("v7")
     code, told = await door.ask("POST", "/v1/volunteers/v7/resume", secret)
-    assert (code, told["volunteer"]["reason"]) == (200, "")
+    assert (code, "Drained" in told["volunteer"]["reason"]) == (200, False)
     assert (await door.ask("POST", "/v1/volunteers/v9/drain", secret))[0] == 404
 
 
@@ -458,3 +459,29 @@ async def test_a_token_for_no_time_is_refused_in_words(make_door: Make) -> None:
     code, told = await door.ask("POST", "/v1/tokens", "boss", json=asked)
     assert code == 400
     assert told["error"]["message"] == "A token is good for more than 0 seconds, not for 0."
+
+
+def test_those_that_do_not_come_back_after_a_restart_are_shown_and_in_no_plan(
+    enrol: Enrolling,
+) -> None:
+    cluster = enrol.cluster
+    for name in ("v7", "v8", "v9"):
+        enrol(name)
+    hygiene = cluster.manager.hygiene
+    cluster.result_of(hygiene.drain("ops", "operator", "v8", "new disk"))
+    cluster.result_of(enrol.trust.revoke_volunteer("v9", "ops"))
+    cluster.restart_manager()
+    first, second, third = cluster.manager.roll.all()
+    assert (first.name, first.state, first.facts.cores) == ("v1", VolunteerState.FREE, 2)
+    assert (second.name, second.state, second.job) == ("v7", VolunteerState.GONE, None)
+    absent = "Has not joined since the manager was started; it got its certificate at 10.0.0.1."
+    assert second.reason == absent
+    assert (third.name, third.state) == ("v8", VolunteerState.GONE)
+    assert third.reason == f"{absent} Drained by ops: new disk"
+    planner = cluster.manager.planner
+    spec = cluster.job(cluster.submit(2)).spec
+    assert planner.matching(spec) == ["v1"]
+    assert "has 1" in planner.waits(spec)
+    cluster.add("v7")
+    cluster.settle()
+    assert [each.state.value for each in cluster.manager.roll.all()] == ["free", "free", "gone"]

@@ -206,6 +206,9 @@ def why(session: Session, job: str) -> None:
     wanted = found["resources"]
     fitting = 0
     for volunteer in session.connection.get("/v1/volunteers")["volunteers"]:
+        if not volunteer["arch"]:
+            click.echo(f"  {volunteer['volunteer']:<12}  is gone, and its host is not known")
+            continue
         lacks = _lacks(volunteer, wanted)
         fitting += not lacks
         stands = f"lacks {', '.join(lacks)}" if lacks else f"fits, is {volunteer['state']}"

@@ -67,6 +67,8 @@ def show_volunteer(session: Session, name: str, output: str | None) -> None:
     if output not in ("table", "wide"):
         show(session, VOLUNTEERS, [volunteer], output, single=True)
         return
+    # Of one that has not come back since the manager's start nothing is known.
+    known = bool(volunteer["arch"])
     write_facts(
         {
             "volunteer": volunteer["volunteer"],
@@ -74,13 +76,15 @@ def show_volunteer(session: Session, name: str, output: str | None) -> None:
             "why": volunteer["reason"],
             "job": volunteer["job"] and f"{volunteer['job']}, attempt {volunteer['attempt']}",
             "address": volunteer["address"],
-            "has": f"{volunteer['cores']} cores, {say_size(volunteer['memory'])} of memory",
-            "kernel": f"{volunteer['kernel']}, {volunteer['arch']}",
+            "has": f"{volunteer['cores']} cores, {say_size(volunteer['memory'])} of memory"
+            if known
+            else "-",
+            "kernel": f"{volunteer['kernel']}, {volunteer['arch']}" if known else "-",
             "sandbox": volunteer["sandbox"],
             "enforces": ", ".join(volunteer["enforced"]),
             "lacks": " ".join(volunteer.get("remarks", ())),
             # A kill needs nothing of the host; what it says is of all else.
-            "faults": ", ".join(("kill", *volunteer.get("faults", ()))),
+            "faults": ", ".join(("kill", *volunteer.get("faults", ()))) if known else "-",
             "no faults": "; ".join(
                 f"{kind}: {reason}" for kind, reason in volunteer.get("unsupported", {}).items()
             ),
