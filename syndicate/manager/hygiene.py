@@ -152,8 +152,6 @@ class Hygiene:
         :raises NotFound: no such volunteer has joined.
         :raises Conflict: it is quarantined.
         """
-        if self.of(name).barred == VolunteerState.QUARANTINED.value:
-            raise Conflict(f"{name} is quarantined, which is more than drained; resume it first.")
         await self._bar(by, role, name, VolunteerState.DRAINED, reason)
 
     async def quarantine(self, by: str, role: str, name: str, reason: str = "") -> None:
@@ -164,21 +162,37 @@ class Hygiene:
         """Let a volunteer have jobs again, and forget its failures. One that is unclean still gets
         none before it is clean.
 
-        :raises Conflict: nothing is held against it.
+        :raises Conflict: nothing is held against it, or it was quarantined in this moment.
         """
         self._check(role, name)
-        if self.of(name) == _NOTHING:
-            raise Conflict(f"{name} is neither drained nor quarantined; nothing was changed.")
-        await self._write(name, _NOTHING)
+        quarantined = VolunteerState.QUARANTINED.value
+        seen = self.of(name).barred
+
+        def resumed(now: Standing) -> Standing:
+            if now == _NOTHING:
+                raise Conflict(f"{name} is neither drained nor quarantined; nothing was changed.")
+            if now.barred == quarantined and seen != quarantined:
+                raise Conflict(f"{name} was quarantined meanwhile; look at it, then resume it.")
+            return _NOTHING
+
+        await self._write(name, resumed)
         log.info("{name} was resumed by {by}.", name=name, by=by)
 
     async def _bar(self, by: str, role: str, name: str, state: VolunteerState, reason: str) -> None:
         self._check(role, name)
         if not isinstance(reason, str) or len(reason) > REASON_LENGTH or not reason.isprintable():
             raise Invalid(f"A reason is a line of at most {REASON_LENGTH} characters.")
-        now = self._clock.seconds()
-        standing = attrs.evolve(self.of(name), barred=state.value, reason=reason, by=by, since=now)
-        await self._write(name, standing)
+        at = self._clock.seconds()
+
+        def barred(now: Standing) -> Standing:
+            quarantined = now.barred == VolunteerState.QUARANTINED.value
+            if quarantined and state is VolunteerState.DRAINED:
+                raise Conflict(
+                    f"{name} is quarantined, which is more than drained; resume it first."
+                )
+            return attrs.evolve(now, barred=state.value, reason=reason, by=by, since=at)
+
+        await self._write(name, barred)
         log.info("{name} was {state} by {by}.", name=name, state=state.value, by=by)
 
     def _check(self, role: str, name: str) -> None:
@@ -187,11 +201,20 @@ class Hygiene:
         if not self._known(name) and name not in self._standings:
             raise NotFound(f"There is no volunteer {name!r}.")
 
-    async def _write(self, name: str, standing: Standing) -> None:
-        """Written first; one after the other, so that the last word is the same in memory."""
+    async def _write(self, name: str, change: Callable[[Standing], Standing]) -> None:
+        """Written first; one after the other, so that the last word is the same in memory.
+
+        :param change: what is to become of a standing. What volunteers do meanwhile is counted at
+            once, and written behind this: then it is asked again.
+        """
         await self._turn.acquire()
         try:
-            await self._journal.write(self._operation(name, standing), optional=True)
+            while True:
+                before = self.of(name)
+                standing = change(before)
+                await self._journal.write(self._operation(name, standing), optional=True)
+                if self.of(name) is before:
+                    break
             self._change(name, standing)
         finally:
             self._turn.release()

@@ -144,6 +144,69 @@ def test_the_third_failure_quarantines_until_an_operator_resumes(make_cluster: M
     assert cluster.states() == {"v1": "free"}
 
 
+class Held:
+    """A store whose commits wait until a test lets them go on."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.waiting: list[Deferred[None]] | None = None
+
+    def commit(self, *batch: Any) -> Any:
+        if self.waiting is None:
+            return self._store.commit(*batch)
+        gate: Deferred[None] = Deferred()
+        self.waiting.append(gate)
+        return gate.addCallback(lambda _: self._store.commit(*batch))
+
+    def let_go(self) -> None:
+        waiting, self.waiting = self.waiting or [], None
+        for gate in waiting:
+            gate.callback(None)
+
+
+def holding(cluster: Cluster) -> Held:
+    held = Held(cluster.store)
+    journal = cluster.manager._journal
+    journal._store = instead(cluster.store, commit=held.commit)
+    held.waiting = []
+    return held
+
+
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize(
+    ("verb", "failures", "stays"),
+    [("drain", 2, "quarantined"), ("resume", 2, "quarantined"), ("drain", 1, "drained")],
+)
+def test_a_failure_while_an_operators_word_is_being_written_is_not_lost(
+    make_cluster: Make, verb: str, failures: int, stays: str, *, queued: bool
+) -> None:
+    cluster = make_cluster(2, forever)
+    hygiene = cluster.manager.hygiene
+    for boot in range(failures):
+        hygiene.failed("v1", f"boot {boot}", "A mount is left.")
+    if verb == "resume":
+        standing(cluster, "drain", "v1")
+    cluster.settle()
+    held = holding(cluster)
+    # Another operator's word may be in the way.
+    words = [Deferred.fromCoroutine(hygiene.drain(*OPS, "v2"))] if queued else []
+    words.append(Deferred.fromCoroutine(getattr(hygiene, verb)(*OPS, "v1")))
+    hygiene.failed("v1", "the last boot", "A mount is left.")
+    held.let_go()
+    cluster.settle()
+    for word in words[:-1]:
+        cluster.result_of(word)
+    if stays == "quarantined":
+        with pytest.raises(Conflict, match="quarantined"):
+            cluster.result_of(words[-1])
+    else:
+        cluster.result_of(words[-1])
+    assert (hygiene.of("v1").barred, hygiene.of("v1").failures) == (stays, failures + 1)
+    cluster.restart_manager()
+    stored = cluster.manager.hygiene.of("v1")
+    assert (stored.barred, stored.failures) == (stays, failures + 1)
+
+
 def test_who_is_resumed_while_unclean_gets_no_job_before_it_is_clean(make_cluster: Make) -> None:
     cluster = make_cluster(1, forever)
     mend = make_dirty(cluster, cluster.submit(1))
