@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 from twisted.web.server import Request
 
+from syndicate.audit.interface import Actor, Kind
 from syndicate.domain.errors import Forbidden, Unauthorized
 from syndicate.manager.service import Manager
 from syndicate.manager.trust import Joiner
@@ -110,6 +111,22 @@ class Access:
             self._manager.carriage.check_bring(who, sha256, size)
         ended = await self._manager.uploads.begin(who, size, volunteer=volunteer)
         request.notifyFinish().addBoth(lambda _: ended())
+
+    def actor(self, request: Request) -> Actor:
+        """Whose a request is that was refused: a volunteer's with a session, a person's with a
+        good token, else a stranger's. A join token is many volunteers', and tells of none.
+        """
+        address = address_of(request)
+        try:
+            secret = bearer(request)
+            if name := self._manager.fleet.session_name(secret):
+                return Actor(Kind.PERSON, name, "volunteer", address=address)
+            token = self._manager.tokens.check(secret)
+        except Unauthorized:
+            return Actor(Kind.STRANGER, address=address)
+        if token.role == "volunteer":
+            return Actor(Kind.STRANGER, address=address)
+        return Actor(Kind.PERSON, token.user, token.role, token.id, address)
 
     def _bearer(self, request: Request) -> str:
         try:

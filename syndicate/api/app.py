@@ -73,7 +73,9 @@ class Api:
     def __attrs_post_init__(self) -> None:
         self._files = JobFiles(self._manager.logs, self._manager.blobs)
         self._lookup = Lookup(self._manager)
-        self.auditing = Auditing(self._clock, self._manager.audit)
+        self.auditing = Auditing(
+            self._clock, self._manager.audit, self._manager.refusals.record, self._access.actor
+        )
         self._following = Following(self._clock, self._manager, self._lookup, self._files)
 
     # Answers that come at once.

@@ -9,7 +9,6 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
-from syndicate.api.access import address_of
 from syndicate.api.exchange import body_of, data_of, flag_of, number_of, text_of
 from syndicate.audit.interface import DONE, Actor, Entry, IAudit, Kind, Wanted
 from syndicate.domain.errors import Forbidden, Invalid, SyndicateError, TooManyLogins
@@ -30,6 +29,10 @@ class Auditing:
 
     _clock: IReactorTime
     _audit: IAudit
+    #: Records what was refused to somebody whom we know, or counts it.
+    _refuse: Callable[[Entry], None]
+    #: Whose a request is that was refused.
+    _actor: Callable[[Request], Actor]
 
     async def watch(
         self, request: Request, user: object, handler: Handler, values: Mapping[str, str]
@@ -49,21 +52,19 @@ class Auditing:
         return found
 
     def refused(self, request: Request, error: SyndicateError) -> None:
-        """Record somebody who was not let in; of too many from one address, those before tell."""
+        """Record somebody who was not let in; of too many from one address, those before tell, and
+        of those whom we know, the count.
+        """
         if isinstance(error, TooManyLogins):
             return
         path = request.path.decode("ascii", "backslashreplace")
         method = request.method.decode("ascii", "backslashreplace")
         details = {"request": f"{method} {path}", "message": error.message}
-        self._audit.record(
-            Entry(
-                self._clock.seconds(),
-                Actor(Kind.STRANGER, address=address_of(request)),
-                "login",
-                outcome=error.code,
-                details=details,
-            )
-        )
+        actor, now = self._actor(request), self._clock.seconds()
+        if actor.kind is Kind.STRANGER:
+            self._audit.record(Entry(now, actor, "login", "", error.code, details))
+        else:
+            self._refuse(Entry(now, actor, "ask", "", error.code, details))
 
     async def entries(self, request: Request, user: User) -> Any:
         """``GET /v1/audit``."""
@@ -111,7 +112,8 @@ class Auditing:
             if isinstance(found.get("id"), str) and "verified_at" in found:
                 details["fault"] = found["id"]
         actor = Actor(Kind.PERSON, user.name, user.role, user.token, user.address)
-        self._audit.record(Entry(self._clock.seconds(), actor, did, on, outcome, details))
+        record = self._audit.record if outcome == DONE else self._refuse
+        record(Entry(self._clock.seconds(), actor, did, on, outcome, details))
 
 
 def entry_view(entry: Entry) -> dict[str, Any]:

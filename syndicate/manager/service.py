@@ -42,6 +42,7 @@ from syndicate.manager.hygiene import Hygiene
 from syndicate.manager.journal import Journal
 from syndicate.manager.ledger import Ledger
 from syndicate.manager.planner import Planner
+from syndicate.manager.refusals import Refusals
 from syndicate.manager.roll import Roll
 from syndicate.manager.site import Site
 from syndicate.manager.source import CLIENT_TARGETS, SourceGate
@@ -82,7 +83,9 @@ class Manager(Service):
     site: Site = Site()
     audit: IAudit = attrs.field(kw_only=True)
     _issuer: IIssuer = attrs.field(kw_only=True)
+    refusals: Refusals = attrs.field(init=False)
     trust: Trust = attrs.field(init=False)
+    roll: Roll = attrs.field(init=False)
     started_at: float = attrs.field(init=False, default=0.0)
     feed: Feed = attrs.field(init=False, factory=Feed)
     _term: ITerm | None = attrs.field(init=False, default=None)
@@ -105,6 +108,7 @@ class Manager(Service):
     planner: Planner = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.refusals = Refusals(self._clock, self.audit)
         self._gate = SourceGate(self.blobs, self._inspector)
         self._vetting = Vetting(self.blobs)
 
@@ -244,6 +248,7 @@ class Manager(Service):
             await self._term.resign()
         await self._gate.close()
         await self._store.close()
+        self.refusals.close()
         self.audit.close()
 
     # For the faces: what users and staff may do.

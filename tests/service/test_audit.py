@@ -10,6 +10,7 @@ import pytest_twisted
 from syndicate.audit.interface import Entry, Kind, Wanted
 from syndicate.credentials.identity import VolunteerIdentity
 from syndicate.domain.errors import NotYours
+from syndicate.manager.refusals import MOST
 from syndicate.manager.trust import Joiner
 from tests.service.test_api import Make, forever, make_door
 from tests.support.traces import LoggedErrors
@@ -120,6 +121,60 @@ async def test_who_is_not_let_in_is_recorded(make_door: Make) -> None:
     assert {each.actor.kind for each in entries} == {Kind.STRANGER}
     assert entries[0].details["request"] == "GET /v1/jobs"
     assert "a wrong secret" not in repr(entries)
+
+
+@pytest_twisted.ensureDeferred
+async def test_refused_requests_of_a_token_beyond_some_are_counted_and_the_count_is_told(
+    make_door: Make,
+) -> None:
+    door = make_door(1)
+    await door.submit()
+    for _ in range(MOST + 5):
+        assert (await door.ask("POST", "/v1/jobs/77/cancel", "ann"))[0] == 404
+    assert (await door.ask("POST", "/v1/jobs/77/cancel", "bob"))[0] == 404
+    door.cluster.clock.advance(61)
+    entries = await told(door)
+    refused = [each for each in entries if each.outcome == "not_found"]
+    assert [each.actor.name for each in refused] == ["ann"] * MOST + ["bob"]
+    (left_out,) = [each for each in entries if each.outcome == "left_out"]
+    assert (left_out.actor.name, left_out.actor.token) == ("ann", refused[0].actor.token)
+    assert left_out.details["requests"] == 5
+    # What is done is recorded all the same, and refusals again after a while.
+    await door.submit()
+    assert brief(await told(door))[-1][:2] == ("ann", "submit")
+    door.cluster.clock.advance(60)
+    assert (await door.ask("POST", "/v1/jobs/78/cancel", "ann"))[0] == 404
+    assert (await told(door))[-1].outcome == "not_found"
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_left_out_is_told_when_the_manager_stops(make_door: Make) -> None:
+    door = make_door(1)
+    for _ in range(MOST + 2):
+        assert (await door.ask("POST", "/v1/jobs/77/cancel", "ann"))[0] == 404
+    door.cluster.manager.refusals.close()
+    (left_out,) = [each for each in await told(door) if each.outcome == "left_out"]
+    assert left_out.details["requests"] == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_refused_to_a_volunteer_is_recorded_as_its_own_and_limited(
+    make_door: Make,
+) -> None:
+    door = make_door(1)
+    door.secrets["v1"] = door.cluster.manager.fleet.get("v1").session
+    path = f"/v1/blobs/{'0' * 64}"
+    for n in range(MOST + 3):
+        code, _ = await door.ask(*((("PUT", "GET")[n % 2], path, "v1")), data=b"x" * (1 - n % 2))
+        assert code == 403
+    assert await told(door, kind=Kind.STRANGER) == []
+    entries = await told(door)
+    assert {(each.actor.name, each.actor.role) for each in entries} == {("v1", "volunteer")}
+    assert [each.outcome for each in entries] == ["forbidden"] * MOST
+    assert entries[0].details["request"] == f"PUT {path}"
+    door.cluster.clock.advance(61)
+    (left_out,) = [each for each in await told(door) if each.outcome == "left_out"]
+    assert (left_out.actor.name, left_out.details["requests"]) == ("v1", 3)
 
 
 @pytest_twisted.ensureDeferred

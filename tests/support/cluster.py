@@ -354,6 +354,7 @@ class Cluster:
         self.result_of(self.manager.uploads.close())
         self.manager._aging.close()
         self.manager.history.close()
+        self.manager.refusals.close()
         self.manager._journal.close()
         self.manager.desk.close()
         self.manager.fleet.close()
