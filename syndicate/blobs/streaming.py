@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any, AnyStr, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, parse_qs
@@ -24,6 +26,8 @@ log = Logger()
 #: thrown away, so that their sender, who may not look for an answer before all is sent, comes to
 #: see it; then the connection is broken.
 PATIENCE = 64 << 20
+#: Seconds that a peer has to send the head of a request.
+HEAD_TIME = 30.0
 
 
 class Sink(Protocol):
@@ -47,13 +51,21 @@ Refuse = Callable[["StreamingRequest", SyndicateError], bytes]
 
 
 class StreamingChannel(HTTPChannel):
-    """One connection."""
+    """One connection.
 
+    The head of a request, which anybody can send, has to be there in time and must not be long:
+    the usual time-out begins anew with every byte, and is for what comes between and behind.
+    """
+
+    #: Seconds in which the head of a request has to come, from its first byte on.
+    head_time = HEAD_TIME
     #: Set by the site.
     site: StreamingSite
     #: Whether a request was refused before its end; none of what comes then is looked at.
     refused = False
     _discarded = 0
+    #: When the head that is coming has to be there.
+    _head_due: IDelayedCall | None = None
 
     def dataReceived(self, data: bytes) -> None:
         # TLS goes on reading after our end until the peer's, and what is read then would be
@@ -63,8 +75,48 @@ class StreamingChannel(HTTPChannel):
             self._discard(data)
         else:
             super().dataReceived(data)
+            self._watch_head()
+
+    def _watch_head(self) -> None:
+        transport: Any = self.transport
+        begun = self.line_mode and (self._buffer or self._receivedHeaderSize)
+        if not begun or transport.disconnecting:
+            self._let_head_be()
+        elif self._head_due is None:
+            self._head_due = self.callLater(self.head_time, self._too_late)
+
+    def _let_head_be(self) -> None:
+        due, self._head_due = self._head_due, None
+        if due is not None and due.active():
+            due.cancel()
+
+    def allHeadersReceived(self) -> None:
+        self._let_head_be()
+        super().allHeadersReceived()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._let_head_be()
+        super().connectionLost(reason)
+
+    def _too_late(self) -> None:
+        self._turn_away(b"408 Request Timeout")
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._turn_away(b"431 Request Header Fields Too Large")
+
+    def _turn_away(self, status: bytes) -> None:
+        """Answer what is no whole head and close, whether the other end does or not."""
+        self._let_head_be()
+        self.setTimeout(None)
+        transport: Any = self.transport
+        transport.write(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
+        self.loseConnection()
+        self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
 
     def lineReceived(self, line: bytes) -> None:
+        if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
+            self.lineLengthExceeded(line)
+            return
         before = len(self.requests)
         super().lineReceived(line)
         if len(self.requests) > before:

@@ -8,6 +8,7 @@ import http.client
 import io
 import json
 import os
+import select
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from twisted.internet.threads import deferToThread
 from syndicate.blobs.files import FileBlobStore
 from syndicate.blobs.memory import MemoryBlobStore, MemoryLogStore
 from syndicate.blobs.serve import let_in
-from syndicate.blobs.streaming import PATIENCE
+from syndicate.blobs.streaming import PATIENCE, StreamingChannel
 from syndicate.credentials.authority import ensure_authority
 from syndicate.domain.errors import StorageFull
 from tests.support.doors import Door
@@ -413,6 +414,87 @@ async def test_nothing_after_a_refused_body_is_taken_for_a_request(
     answer, after = await apart(ask)
     assert (answer.status, after) == (401, b"")
     assert [method for method, _, _ in door.requests] == ["PUT"]
+
+
+HALF = f"GET {PATH} HTTP/1.1\r\nHost: manager\r\nAuthorization: Bearer good\r\n".encode()
+
+
+def drip(sock: Any, pause: float) -> None:
+    """Send one more header now and then, until there is an answer or an end."""
+    sock.sendall(HALF)
+    sock.settimeout(pause)
+    while True:
+        try:
+            sock.sendall(b"X-More: and more\r\n")
+        except OSError:
+            break
+        if select.select([sock], [], [], pause)[0]:
+            break
+    sock.settimeout(10)
+
+
+def broken_off(sock: Any) -> bool:
+    """Whether the other end closes the connection below TLS, though this one does not."""
+    with socket.socket(fileno=os.dup(sock.fileno())) as raw:
+        raw.settimeout(10)
+        try:
+            while raw.recv(1 << 16):
+                pass
+        except ConnectionResetError:
+            pass
+    return True
+
+
+@ensure
+async def test_half_a_head_does_not_keep_a_connection_open(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StreamingChannel, "head_time", 0.5)
+    monkeypatch.setattr(StreamingChannel, "abortTimeout", 0.2)
+    sock = await apart(client.connect)
+    await apart(drip, sock, 0.05)
+    answer = await apart(client.hear, sock, "GET")
+    assert (answer.status, answer.headers["Connection"]) == (408, "close")
+    assert await apart(broken_off, sock)
+
+
+@ensure
+async def test_each_head_has_its_own_time(
+    door: Door, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(door)
+    monkeypatch.setattr(StreamingChannel, "head_time", 1.0)
+    sock = await apart(client.connect)
+    for _ in range(3):
+        await apart(sock.sendall, HALF)
+        await deferLater(the_reactor(), 0.5, lambda: None)
+        await apart(sock.sendall, b"\r\n")
+        assert (await apart(client.hear, sock, "GET")).body == DATA
+    # Nor does it end what is answered, or wait for, after its head has come.
+    await deferLater(the_reactor(), 1.2, lambda: None)
+    await apart(client.say, sock, "GET")
+    assert (await apart(client.hear, sock, "GET")).status == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        HALF + b"X-Long: " + b"x" * 70_000,
+        HALF + b"X-Long: " + b"x" * 70_000 + b"\r\n\r\n",
+        HALF + b"X-Many: %s\r\n" % (b"y" * 100) * 300 + b"\r\n",
+        b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n",
+    ],
+)
+@ensure
+async def test_a_head_that_is_too_long_is_answered_and_the_connection_closed(
+    client: Client, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    monkeypatch.setattr(StreamingChannel, "abortTimeout", 0.2)
+    sock = await apart(client.connect)
+    await apart(sock.sendall, head)
+    answer = await apart(client.hear, sock, "GET")
+    assert (answer.status, answer.headers["Connection"]) == (431, "close")
+    assert await apart(broken_off, sock)
 
 
 @ensure
