@@ -140,6 +140,8 @@ class Storage:
     uploads_per_user: int = key(parse_whole, default=8)
     #: Jobs that one user may have waiting.
     queued_per_user: int = key(parse_whole, default=1000)
+    #: Faults of one job, in all its attempts.
+    faults_per_job: int = key(parse_whole, default=10_000)
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from syndicate.domain.errors import NotFound
+from syndicate.domain.errors import NotFound, TooMany
 from syndicate.domain.events import FaultChanged
 from syndicate.domain.fault import ON_LINKS, Fault, FaultState, Kind
 from syndicate.domain.job import Job, JobState, MachineState
@@ -20,10 +20,14 @@ from syndicate.wire.interface import Holding
 
 @attrs.define(eq=False)
 class Ledger:
-    """All faults by job and number; every change is an event of its job, stored with it."""
+    """All faults by job and number; every change is an event of its job, stored with it.
+
+    :param most: faults that one job may have.
+    """
 
     _clock: IReactorTime
     _book: Book
+    _most: int
     #: Of jobs that have some; none is empty.
     _faults: dict[int, dict[int, Fault]] = attrs.field(init=False, factory=dict)
 
@@ -91,8 +95,15 @@ class Ledger:
         """Write down a fault that is asked for; its number is the next one of the job.
 
         :returns: the fault, and what fires once it is durable.
+        :raises TooMany: the job has as many as one may have.
         """
         number = max(self._faults.get(job.number, {0: None})) + 1
+        if number > self._most:
+            raise TooMany(
+                f"Job {job.number} has had {self._most} faults, and no job may have more here; "
+                "what is in force stays so until the attempt ends. Submit another job for the "
+                "rest, or have an operator raise [storage] faults_per_job."
+            )
         fault = Fault(number, job.attempt, requested_at=self._clock.seconds(), **values)
         return fault, self.put(job.number, fault)
 

@@ -178,7 +178,7 @@ class Manager(Service):
         self.carriage = Carriage(self.book, self.fleet)
 
     def _make_faults(self, term: ITerm) -> None:
-        self.ledger = Ledger(self._clock, self.book)
+        self.ledger = Ledger(self._clock, self.book, self.site.faults_per_job)
         orders = FaultOrders(self._clock, self.book, self.fleet, self.ledger, term.number)
         self.desk = FaultDesk(
             self._clock, self.book, self.fleet, self.ledger, self._conductor, orders

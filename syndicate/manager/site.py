@@ -73,6 +73,8 @@ class Site:
     own_clients: bool = True
     #: Jobs that one user may have waiting.
     queued_per_user: int = 1000
+    #: Faults of one job, in all its attempts; each is kept in memory as long as the job is.
+    faults_per_job: int = 10_000
     #: How much of the past is held in memory.
     keep: Keep = Keep()
     #: What blobs and those who send them may have.

@@ -188,6 +188,7 @@ def _site(config: ManagerConfig) -> Site:
         maxima.machines,
         own_clients=config.clients.own,
         queued_per_user=config.storage.queued_per_user,
+        faults_per_job=config.storage.faults_per_job,
         keep=Keep(config.history.jobs, config.history.age),
         room=Room(config.storage.blobs, config.storage.uploads, config.storage.uploads_per_user),
         files_for=config.history.files,

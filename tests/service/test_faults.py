@@ -15,10 +15,12 @@ from syndicate.domain.errors import (
     NotFound,
     NotYours,
     Revoked,
+    TooMany,
     Unsupported,
 )
 from syndicate.domain.fault import FaultState
 from syndicate.domain.job import JobState, MachineState, Outcome, Role
+from syndicate.manager.site import Site
 from syndicate.sandbox.memory import MemoryRun
 from tests.support.cluster import ANN, STAFF, Cluster
 
@@ -541,3 +543,18 @@ def test_the_sites_client_goes_with_every_job(make_cluster: Make) -> None:
     none = cluster.submit(2, clients=0)
     assert len(cluster.job(none).machines) == 2
     cluster.cancel(none)
+
+
+def test_one_job_cannot_fill_the_managers_memory_with_faults(make_cluster: Make) -> None:
+    cluster = make_cluster(8, forever, site=Site(faults_per_job=3))
+    number, other = cluster.submit_with_clients(2, 1), cluster.submit_with_clients(2, 1)
+    for kind in ("kill", "revive"):
+        do(cluster, number, kind, machine="slave[0]")
+    do(cluster, number, "disconnect", machine="slave[0]", token="once")
+    with pytest.raises(TooMany, match="has had 3 faults"):
+        do(cluster, number, "kill", machine="slave[0]")
+    assert do(cluster, number, "disconnect", machine="slave[0]", token="once")["id"] == "f3"
+    assert states(cluster, number)["f3 disconnect"] == "verified"
+    assert len(cluster.manager.ledger.of(number)) == 3
+    assert do(cluster, other, "kill", machine="slave[0]")["id"] == "f1"
+    assert cluster.job(number).state is JobState.RUNNING
