@@ -151,7 +151,9 @@ class Connection:
             mend = f"that the authority {self._authority} is that cluster's."
             if self._authority is None:
                 mend = (
-                    "name the cluster's authority (--authority, or authority beside url); none is."
+                    "name the cluster's authority where the URL is named (--authority, or"
+                    " SYNDICATE_AUTHORITY, or authority beside url); none from further away is"
+                    " taken. See: syndicate config show"
                 )
             return Unreachable(
                 f"Whoever answers at {self.url} is not the manager of the expected cluster"

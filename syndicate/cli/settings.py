@@ -28,6 +28,8 @@ _VARIABLES = {
     "console_key": "SYNDICATE_CONSOLE_KEY",
     "output": "SYNDICATE_OUTPUT",
 }
+#: What is taken from nothing less explicit than what names the URL.
+CREDENTIALS = ("token", "token_file", "authority", "console_key")
 _FILE_KEYS = ("url", "token_file", "authority", "console_key", "output")
 
 _NO_CLUSTER = """No cluster is known. Do one of these:
@@ -80,13 +82,13 @@ class Settings:
     @property
     def authority(self) -> str | None:
         """The certificate that the manager's must be signed with."""
-        found = self._credential("authority")
+        found = self.credential("authority")
         return found[0] if found else None
 
     @property
     def console_key(self) -> str | None:
         """The file with the SSH key for the manager's console."""
-        found = self._credential("console_key")
+        found = self.credential("console_key")
         return found[0] if found else None
 
     def token(self) -> str:
@@ -94,10 +96,16 @@ class Settings:
 
         :raises Forbidden: there is none to be had.
         """
-        found, file = self._credential("token"), self._credential("token_file")
+        found, file = self.credential("token"), self.credential("token_file")
         if found and (not file or found[2] <= file[2]):
             return _secret(found[0], found[1])
         if file is None:
+            if self.find("token") or self.find("token_file"):
+                raise Forbidden(
+                    f"There is a token, but none that may be shown to {self.url} (it is from"
+                    " further away than the URL; see: syndicate config show). Name it where the"
+                    " URL is named, as with --token-file beside --url."
+                )
             raise Forbidden(
                 "There is no token to show to the manager. Set SYNDICATE_TOKEN_FILE, or token_file"
                 " beside url in the configuration; staff make tokens (syndicate token new)."
@@ -109,7 +117,7 @@ class Settings:
                 f"The token file {file[0]} ({file[1]}) cannot be read: {error.strerror}."
             ) from error
 
-    def _credential(self, key: str) -> tuple[str, str, int] | None:
+    def credential(self, key: str) -> tuple[str, str, int] | None:
         """A credential is only taken from what is as explicit as the URL it is shown to: else a
         ``syndicate.toml`` that lies around could have the user's token sent anywhere.
         """
@@ -194,7 +202,7 @@ def _running_labs() -> dict[str, Description]:
 def _layer_of(description: Description) -> Layer:
     keys = ("url", "authority", "token_file")
     values = {key: str(getattr(description, key)) for key in keys}
-    values["console_key"] = str(Path(description.token_file).with_name("console"))
+    values["console_key"] = str(description.console_key)
     return Layer(f"the lab {description.name!r}", values)
 
 

@@ -65,6 +65,11 @@ class Description:
     hosts: dict[str, Host] = attrs.field(factory=dict)
 
     @property
+    def console_key(self) -> Path:
+        """The file with the SSH key for the manager's console."""
+        return Path(self.token_file).with_name("console")
+
+    @property
     def bridge(self) -> str:
         """The bridge's name; all other names begin with it."""
         return f"syn-{self.index}"

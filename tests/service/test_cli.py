@@ -697,7 +697,7 @@ def test_the_manager_of_another_cluster_is_not_spoken_to(
     monkeypatch.delenv("SYNDICATE_AUTHORITY")
     ended = syndicate("queue")
     assert ended.code == 69
-    assert "name the cluster's authority (--authority" in ended.err
+    assert "name the cluster's authority where the URL is named (--authority" in ended.err
 
 
 def test_a_url_that_is_none_is_wrong_use(
@@ -730,7 +730,7 @@ def test_the_configuration_is_shown_without_secrets(
     syndicate: Commands, manager: FakeManager
 ) -> None:
     shown = syndicate("config", "show").out
-    assert f"url         {manager.url}  (from environment)" in shown
+    assert f"url          {manager.url}  (from environment)" in shown
     assert manager.secret not in shown
 
 

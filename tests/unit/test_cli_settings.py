@@ -177,6 +177,34 @@ def test_verbs_of_labs_take_the_only_one_whatever_its_name() -> None:
     assert "https://lab" in Commands()("lab", "env").out
 
 
+def test_a_shell_that_is_told_of_a_lab_has_the_key_to_its_console(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lab("one")
+    lab("two")
+    for line in Commands()("lab", "env", "--name", "two").out.splitlines():
+        monkeypatch.setenv(*line.removeprefix("export ").split("=", 1))
+    assert gather({}).console_key == gather({}, lab="two").console_key
+
+
+def test_the_configuration_that_is_shown_is_the_one_that_is_used(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab("one")
+    shown = Commands()("config", "show").out
+    assert "client/console  (from the lab 'one')" in shown
+    monkeypatch.setenv("SYNDICATE_AUTHORITY", "ca.pem")
+    monkeypatch.setenv("SYNDICATE_TOKEN", "sesame")
+    shown = Commands()("--url", "https://x", "config", "show").out
+    assert "authority    not used: that of environment, as the URL is from option" in shown
+    assert "token        not used: that of environment, as the URL is from option" in shown
+    assert "token_file   not set" in shown
+    assert "ca.pem" not in shown
+    assert "sesame" not in shown
+    with pytest.raises(Forbidden, match=r"none that may be shown to https://x .*config show"):
+        gather({"url": "https://x"}).token()
+
+
 def test_a_lab_that_is_named_must_be_up() -> None:
     lab("kept", stage="kept")
     for name in ("kept", "nothing"):

@@ -217,8 +217,9 @@ def env(session: Session, name: str | None) -> None:
         ("SYNDICATE_URL", about.url),
         ("SYNDICATE_TOKEN_FILE", about.token_file),
         ("SYNDICATE_AUTHORITY", about.authority),
+        ("SYNDICATE_CONSOLE_KEY", about.console_key),
     ):
-        click.echo(f"export {key}={shlex.quote(value)}")
+        click.echo(f"export {key}={shlex.quote(str(value))}")
 
 
 LABS = Listing(
