@@ -15,6 +15,21 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _SENTENCE = 250
 
 
+def _misplaced(ctx: click.Context, error: click.NoSuchOption) -> click.UsageError:
+    """What to say of an option that is none here, but may be elsewhere on the line."""
+    root = ctx.find_root()
+    if ctx is root and not error.possibilities:
+        return click.UsageError(f"{error.message} Those of a command are written behind it.", ctx)
+    for option in root.command.params:
+        if error.option_name in option.opts and option.expose_value and ctx is not root:
+            words = " ".join(filter(None, (error.option_name, option.metavar)))
+            return click.UsageError(
+                f"{error.option_name} goes before the verb, as in: {root.command_path} {words} …",
+                ctx,
+            )
+    return error
+
+
 class Verb(click.Command):
     """A verb whose help begins with examples.
 
@@ -25,6 +40,13 @@ class Verb(click.Command):
         kwargs["context_settings"] = {**_CONTEXT, **kwargs.get("context_settings", {})}
         super().__init__(*args, **kwargs)
         self.examples = examples
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise _misplaced(ctx, error) from error
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What it looks like in use, then what it does."""
@@ -63,6 +85,13 @@ class Verbs(click.Group):
         kwargs["context_settings"] = {**_CONTEXT, **kwargs.get("context_settings", {})}
         super().__init__(*args, **kwargs)
         self.places, self.aliases, self.examples = places, aliases or {}, examples
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise _misplaced(ctx, error) from error
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What it looks like in use, then what it does."""

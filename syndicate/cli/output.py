@@ -91,7 +91,10 @@ def chosen(session: Session, output: str | None) -> str:
         found = session.settings.find("output")
         output = found[0] if found else "table"
         if output not in FORMATS:
-            raise click.UsageError(f"There is no output format {output!r} ({found and found[1]}).")
+            raise click.UsageError(
+                f"There is no output format {output!r} ({found and found[1]}); there are:"
+                f" {', '.join(FORMATS)}."
+            )
     return output
 
 

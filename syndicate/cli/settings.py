@@ -32,6 +32,9 @@ _VARIABLES = {
 CREDENTIALS = ("token", "token_file", "authority", "console_key")
 _FILE_KEYS = ("url", "token_file", "authority", "console_key", "output")
 
+#: By these a job file is known that was given the name of a configuration.
+_OF_A_JOB = frozenset(("schema", "source", "machines", "outputs", "limits"))
+
 _NO_CLUSTER = """No cluster is known. Do one of these:
   - bring one up on this machine:    syndicate lab up
   - name one in the environment:     SYNDICATE_URL, SYNDICATE_TOKEN_FILE, SYNDICATE_AUTHORITY
@@ -170,6 +173,10 @@ def _read(path: Path) -> Layer:
             problems.append(f"{key}: no such key{did_you_mean(key, _FILE_KEYS)}")
         elif not isinstance(value, str):
             problems.append(f"{key}: {value!r} is not a text")
+    if not _OF_A_JOB.isdisjoint(found):
+        problems.append(
+            "This file says which manager is used. If it is to be a job file, call it job.toml."
+        )
     if problems:
         raise mistaken(path, problems)
     for key in ("token_file", "authority", "console_key"):

@@ -319,6 +319,17 @@ def test_why_names_what_each_volunteer_lacks(syndicate: Commands, manager: FakeM
     assert told.endswith("It wants 3 machines; 2 volunteers could be one.\n")
 
 
+def test_a_job_that_ended_while_it_waited_was_never_given_machines(
+    syndicate: Commands, manager: FakeManager
+) -> None:
+    manager.jobs = {
+        3: job(3, machines=[]),
+        4: job(4, state="finished", outcome="cancelled", finished_at=at(1), machines=[]),
+    }
+    assert "It has no machines yet." in syndicate("status", "3").err
+    assert "It was never given machines." in syndicate("status", "4").err
+
+
 def test_volunteers_are_listed_and_shown(syndicate: Commands, manager: FakeManager) -> None:
     manager.volunteers = [volunteer("v1"), volunteer("v2", state="busy", job=3)]
     assert syndicate("volunteers", "-o", "id").out == "v1\nv2\n"

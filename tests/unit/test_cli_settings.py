@@ -104,6 +104,21 @@ def test_mistakes_in_a_file_are_told_all_at_once(home: Path) -> None:
         gather({})
 
 
+def test_a_job_file_by_the_name_of_a_configuration_is_told(home: Path) -> None:
+    (home / "syndicate.toml").write_text('name = "hello"\nmachines = 3\n')
+    with pytest.raises(Invalid, match=r"If it is to be a job file, call it job\.toml"):
+        gather({})
+
+
+def test_an_output_format_that_is_none_is_told_with_those_that_there_are(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNDICATE_OUTPUT", "jsn")
+    ended = Commands()("lab", "list")
+    assert ended.code == 2
+    assert "'jsn' (environment); there are: table, wide, json, jsonl, csv, id." in ended.err
+
+
 def test_no_cluster_at_all_says_how_to_get_one() -> None:
     with pytest.raises(Unreachable, match="syndicate lab up"):
         gather({}).url  # noqa: B018

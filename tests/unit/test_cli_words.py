@@ -145,6 +145,10 @@ def test_on_a_terminal_machines_have_colours_and_the_text_is_made_harmless() -> 
         (["status", "../x"], "'../x' is no job: give its number, its name, or 'latest'."),
         (["logs", "1", "--since", "soon"], "'soon' is not a time such as '30s' or '10m'."),
         (["wait"], "Missing argument"),
+        (["queue", "--lab", "a"], "--lab goes before the verb, as in: syndicate --lab NAME …"),
+        (["lab", "status", "--url=x"], "--url goes before the verb, as in: syndicate --url URL …"),
+        (["token", "--token-file", "x", "list"], "syndicate --token-file FILE …"),
+        (["-o", "json", "queue"], "'-o'. Those of a command are written behind it."),
     ],
 )
 def test_wrong_words_are_exit_code_2_and_say_what_was_meant(words: list[str], said: str) -> None:

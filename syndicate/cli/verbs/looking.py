@@ -106,7 +106,10 @@ def status(session: Session, job: str | None, output: str | None) -> None:
     found = session.job(job)
     if output in ("table", "wide"):
         _describe(found)
-        show(session, MACHINES, found["machines"], output)
+        if found["state"] == "finished" and not found["machines"]:
+            session.say("It was never given machines.")
+        else:
+            show(session, MACHINES, found["machines"], output)
         for line in left_out(found["machines"]):
             click.echo(visible(line))
     else:
