@@ -213,11 +213,27 @@ def _fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Sequ
 
 
 def write_facts(facts: Mapping[str, str | None]) -> None:
-    """What there is to say of one thing, a line each; what is empty is passed over."""
+    """What there is to say of one thing, a line each; what is empty is passed over.
+
+    On a terminal, what is longer than a line is broken between words.
+    """
     width = max(map(len, facts))
+    room = shutil.get_terminal_size().columns - width - 2 if sys.stdout.isatty() else 0
     for name, text in facts.items():
         if text:
-            click.echo(f"{click.style(f'{name:<{width}}', bold=True)}  {visible(text)}")
+            lines = _broken(visible(text), room)
+            click.echo(f"{click.style(f'{name:<{width}}', bold=True)}  {lines[0]}")
+            for line in lines[1:]:
+                click.echo(f"{'':{width}}  {line}")
+
+
+def _broken(text: str, room: int) -> list[str]:
+    """A text in lines of so many characters; as it is where there is no room to speak of."""
+    if len(text) <= room or room < SENTENCE:
+        return [text]
+    import textwrap
+
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
 
 
 def visible(text: str) -> str:

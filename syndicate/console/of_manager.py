@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from syndicate.domain.errors import Invalid
 from syndicate.domain.job import Job, JobState, Machine
 from syndicate.domain.quantities import parse_span, say_size
 from syndicate.domain.scheduler import Census
+from syndicate.domain.timeline import Offset
 from syndicate.manager.service import Manager
 from syndicate.manager.user import User
 from syndicate.manager.views import fault_view, timestamp
@@ -109,7 +111,7 @@ class Looking:
             "kernel": volunteer.facts.kernel,
             "versions": " ".join(f"{name} {value}" for name, value in volunteer.facts.versions),
             "holds": member.holding and f"{member.holding.machine} of job {member.holding.job}",
-            "clock": f"off by {member.offset.value:.6f}s ± {member.offset.uncertainty:.6f}s",
+            "clock": _compared(member.offset),
             "failures": self._manager.hygiene.of(name).failures or None,
             "registered": moment(timestamp(volunteer.registered_at)),
         }
@@ -127,6 +129,7 @@ class Looking:
             views,
             lambda each: {
                 **{key: each[key] for key in shown},
+                "machines": " ".join(each["machines"]),
                 "verified_at": moment(each["verified_at"], 3),
                 "healed_at": moment(each["healed_at"], 3),
                 "ended": each["ended"],
@@ -286,6 +289,14 @@ def _machine(machine: Machine) -> dict[str, object]:
         "log": say_size(machine.log_bytes),
         "why": machine.reason,
     }
+
+
+def _compared(offset: Offset) -> str:
+    """How well a volunteer's clock is known. What it shows counts from its host's start: how far it
+    is off tells nobody anything.
+    """
+    known = math.isfinite(offset.uncertainty)
+    return f"compared, ± {offset.uncertainty:.6f}s" if known else "not compared yet"
 
 
 def _volunteer(volunteer: Any) -> dict[str, object]:

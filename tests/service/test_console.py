@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import struct
@@ -23,6 +24,7 @@ from zope.interface import implementer
 from syndicate.audit.interface import Kind, Wanted
 from syndicate.console.keys import host_key
 from syndicate.console.server import MOST_CONNECTIONS
+from syndicate.domain.timeline import Offset
 from tests.service.test_hygiene import forever
 from tests.support.consoles import Served, make_key
 
@@ -61,6 +63,15 @@ async def test_one_command_is_answered_for_both_roles(served: Served) -> None:
         assert [line.split()[:2] for line in ended.out.splitlines()[1:]] == [
             *(["v1", "free"], ["v2", "free"], ["v3", "free"]),
         ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_a_volunteers_clock_is_shown_how_well_it_is_known(served: Served) -> None:
+    ended = await served.ask("ann", "v v1")
+    assert re.search(r"^clock +(compared, ± \d+\.\d{6}s|not compared yet)$", ended.out, re.M)
+    served.cluster.manager.fleet.get("v1").offset = Offset(999.75, 1000.25)
+    ended = await served.ask("ann", "v v1")
+    assert "compared, ± 0.250000s\n" in ended.out
 
 
 @pytest_twisted.ensureDeferred

@@ -6,11 +6,12 @@ import io
 import os
 from typing import Any
 
+import click
 import pytest
 from rich.console import Console
 
 from syndicate.cli.listings import AUDIT
-from syndicate.cli.output import Listing, make_table
+from syndicate.cli.output import Listing, make_table, write_facts
 from syndicate.cli.verbs.fault import FAULTS
 from syndicate.domain.fault import say_kind
 
@@ -98,3 +99,22 @@ def test_a_fault_is_shown_with_how_much_of_it(
     kind: str, amount: float | None, with_disk: bool | None, said: str
 ) -> None:
     assert say_kind(kind, amount, with_disk) == said
+
+
+def test_facts_are_broken_between_words_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = ["cores", "cpu", "disk", "files", "inodes", "memory", "output", "pids", "scope"]
+    path = "/var/lib/syndicate/" + "x" * 90
+    facts = {"state": "free", "why": "", "enforces": ", ".join(limits), "file": path}
+    write_facts(facts)
+    assert capsys.readouterr().out.splitlines()[1] == f"enforces  {', '.join(limits)}"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((50, 24)))
+    write_facts(facts)
+    assert click.unstyle(capsys.readouterr().out).splitlines() == [
+        "state     free",
+        "enforces  cores, cpu, disk, files, inodes, memory,",
+        "          output, pids, scope",
+        f"file      {path}",
+    ]
