@@ -3,8 +3,8 @@
 Everything but the sandbox is what a real volunteer has; the cache, and the way that fills it,
 they share, as one download is not what is measured here.
 
-Arguments: how many, the manager's two ports, and the directory with its ``state``. The seconds
-until all of them are registered are printed.
+Arguments: how many, the manager's two ports, the directory with its ``state``, and one for the
+files of all of them. The seconds until all of them are registered are printed.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class Swarm:
     wire_port: int
     api_port: int
     place: Path
+    files: Path
     session: Session = attrs.field(factory=Session)
     _began: float = 0.0
     _here: int = 0
@@ -123,12 +124,12 @@ class Swarm:
         transfer = SharedTransfer(
             HttpsTransfer(reactor, "127.0.0.1", self.api_port, authority, lambda: staff, reactor)
         )
-        cache = FileBlobStore(self.place / "cache", LARGEST, reactor)
+        cache = FileBlobStore(self.files / "cache", LARGEST, reactor)
         self._began = time.monotonic()
         for number, (name, context) in enumerate(zip(names, contexts, strict=True)):
             make = functools.partial(self._dialler, context)
             facts = functools.partial(_facts, number)
-            sandbox, spool = MemorySandbox(reactor), self.place / "spool" / name
+            sandbox, spool = MemorySandbox(reactor), self.files / "spool" / name
             volunteer = Volunteer(
                 reactor,
                 name,
@@ -176,7 +177,7 @@ def main() -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     gc.set_threshold(*COLLECT)  # as a volunteer's daemon does
     count, wire_port, api_port = map(int, sys.argv[1:4])
-    swarm = Swarm(count, wire_port, api_port, Path(sys.argv[4]))
+    swarm = Swarm(count, wire_port, api_port, Path(sys.argv[4]), Path(sys.argv[5]))
     reactor.callWhenRunning(swarm.start)
     reactor.run()
 

@@ -49,8 +49,8 @@ class Fleet:
     _changed: Callable[[], None]
     _hygiene: Hygiene
     members: dict[str, Member] = attrs.field(init=False, factory=dict)
-    #: Names of the free ones, the one that has been free longest first.
-    _free: dict[str, None] = attrs.field(init=False, factory=dict)
+    #: The free ones by name, as they were when they became so; the one free longest first.
+    _free: dict[str, Volunteer] = attrs.field(init=False, factory=dict)
     _sessions: dict[str, Member] = attrs.field(init=False, factory=dict)
     #: Who waits for whom.
     _unsettled: list[tuple[frozenset[str], Deferred[None]]] = attrs.field(init=False, factory=list)
@@ -139,7 +139,7 @@ class Fleet:
 
     def free(self) -> tuple[Volunteer, ...]:
         """The volunteers that could take a job now, the one free longest first."""
-        return tuple(self.members[name].view() for name in self._free)
+        return tuple(self._free.values())
 
     @property
     def any_free(self) -> bool:
@@ -264,7 +264,7 @@ class Fleet:
         if not rests:
             member.reason = reason
         if state is VolunteerState.FREE and not rests:
-            self._free[member.name] = None
+            self._free[member.name] = member.view()
             self._changed()
         else:
             self._free.pop(member.name, None)

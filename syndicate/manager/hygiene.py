@@ -85,6 +85,10 @@ class Hygiene:
         """Whether it gets no job until an operator resumes it."""
         return bool(self.of(name).barred)
 
+    def barred_names(self) -> frozenset[str]:
+        """All of which `barred` is true, there or not."""
+        return frozenset(name for name, each in self._standings.items() if each.barred)
+
     def place(self, name: str, unclean: str) -> tuple[VolunteerState, str]:
         """The state of a volunteer that does nothing, and why it is not free if it is not.
 

@@ -47,11 +47,12 @@ class Planner:
         """What the scheduler sees now."""
         now = self._clock.seconds()
         occupied, barred = [], []
+        no_more = self._hygiene.barred_names()
         for member in self._fleet.members.values():
             if member.state is VolunteerState.FREE:  # of many members, most
-                if rest := member.rests_until:
+                if member.resting is not None and (rest := member.rests_until):
                     occupied.append(Occupied(member.view(), rest))
-            elif self._hygiene.barred(member.name):
+            elif member.name in no_more:
                 if member.state is not VolunteerState.GONE:
                     barred.append(member.view())
             elif member.state is VolunteerState.BUSY and member.holding is not None:
