@@ -195,10 +195,17 @@ class Connection:
         return self._kept
 
     def _connect(self) -> Pinned:
-        connection = Pinned(self._host, self._port, self._tls())
+        connection = self.pin()
         connection.connect()
         self._met = True
         return connection
+
+    def pin(self) -> Pinned:
+        """A connection of its own, which is not made yet.
+
+        :raises Unreachable: the authority cannot be read.
+        """
+        return Pinned(self._host, self._port, self._tls())
 
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:

@@ -36,6 +36,7 @@ _VERBS = {
     "certificate": "trusting:certificate",
     "audit": "auditing:audit",
     "console": "visiting:console",
+    "doctor": "doctor:doctor",
     "config": "site:config",
     "completion": "site:completion",
     "version": "site:version",

@@ -43,6 +43,9 @@ STYLES = {
     "gone": "red",
     "cancelled": "yellow",
     "queued": "yellow",
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "red",
 }
 
 

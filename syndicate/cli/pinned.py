@@ -52,6 +52,10 @@ class Pinned(http.client.HTTPSConnection):
 
     def connect(self) -> None:
         """Connect, and check who is there."""
+        self.secure(self.reach())
+
+    def reach(self) -> socket.socket:
+        """Connect, and nothing else."""
         raw = socket.create_connection((self.host, self.port), CONNECT)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A manager that vanished without a word is noticed within a minute, in streams too.
@@ -59,6 +63,10 @@ class Pinned(http.client.HTTPSConnection):
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        return raw
+
+    def secure(self, raw: socket.socket) -> None:
+        """Check who is there, and speak with nobody else from now on."""
         try:
             self.sock = self._tls.wrap_socket(raw, server_hostname=SERVER_NAME)
         except BaseException:

@@ -120,6 +120,17 @@ class Settings:
                 f"The token file {file[0]} ({file[1]}) cannot be read: {error.strerror}."
             ) from error
 
+    def describe(self, key: str) -> str | None:
+        """A value and where it is from, or why it is not used; None when nobody says it. Secrets
+        are not shown.
+        """
+        found, url = self.find(key), self.find("url")
+        if found is None:
+            return None
+        if key in CREDENTIALS and url and self.credential(key) is None:
+            return f"not used: that of {found[1]}, as the URL is from {url[1]}"
+        return f"{'not shown' if key == 'token' else found[0]}  (from {found[1]})"
+
     def credential(self, key: str) -> tuple[str, str, int] | None:
         """A credential is only taken from what is as explicit as the URL it is shown to: else a
         ``syndicate.toml`` that lies around could have the user's token sent anywhere.

@@ -314,8 +314,13 @@ class Lab:
         return f"syndicate lab {verb}{name}"
 
 
+def missing_commands() -> list[str]:
+    """Commands that a lab needs and that are not on the path."""
+    return [word for word in ("ip", "nsenter") if shutil.which(word) is None]
+
+
 def _need_commands() -> None:
-    missing = [word for word in ("ip", "nsenter") if shutil.which(word) is None]
+    missing = missing_commands()
     if missing:
         raise Unavailable(
             f"A lab needs the commands {' and '.join(missing)}, which are not on the path."

@@ -51,14 +51,15 @@ def _thaw(left: Iterable[Identity]) -> None:
 def sweep_orphans(say: Callable[[str], None]) -> None:
     """Take away labs whose files are gone; under the machine's lock."""
     for claim in network.claims():
-        if not _is_owned(claim):
+        if not is_owned(claim):
             say(f"Taking away what is left of a lab that has no files any more ({claim.bridge}).")
             sweep(claim)
             if claim.directory is not None:
                 unmount_skeletons(claim.directory)
 
 
-def _is_owned(claim: Claim) -> bool:
+def is_owned(claim: Claim) -> bool:
+    """Whether the files of the lab that a number was taken for are there."""
     if claim.directory is None:
         return False
     try:

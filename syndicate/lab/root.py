@@ -22,7 +22,7 @@ def become_root(arguments: Sequence[str], say: Callable[[str], None]) -> None:
     :raises Forbidden: we are not root, or lack its rights, and there is no sudo.
     """
     if os.geteuid() == 0:
-        if not _may_make_networks():
+        if not may_make_networks():
             raise Forbidden(
                 "A lab needs the rights to make network namespaces and mounts, and this root, in"
                 " some container perhaps, has them not. Give the container CAP_SYS_ADMIN and"
@@ -42,7 +42,8 @@ def become_root(arguments: Sequence[str], say: Callable[[str], None]) -> None:
     os.execv(sudo, [sudo, "--", "env", kept, f"PATH={os.environ.get('PATH', '')}", *command])
 
 
-def _may_make_networks() -> bool:
+def may_make_networks() -> bool:
+    """Whether we have the rights of root that a lab needs."""
     with open("/proc/self/status") as file:
         line = next(line for line in file if line.startswith("CapEff:"))
     effective = int(line.split()[1], 16)

@@ -128,24 +128,24 @@ def _show_cluster(session: Session, output: str) -> None:
         {
             "cluster": f"{found['cluster']} (Syndicate {found['version']})",
             "manager": f"{session.settings.url}, since {moment(found['started_at'])}",
-            "volunteers": _counts(found["volunteers"]),
-            "jobs": _counts(found["jobs"]),
-            "store": _store(found["store"]),
+            "volunteers": say_counts(found["volunteers"]),
+            "jobs": say_counts(found["jobs"]),
+            "store": say_store(found["store"]),
             "you": f"{found['you']['user']} ({found['you']['role']})",
         }
     )
 
 
-def _store(found: dict[str, Any]) -> str:
+def say_store(found: dict[str, Any]) -> str:
     """What there is to say of the store, which on a good day is not much."""
     about = [str(found["engine"])] if found.get("engine") else []
     about += [say_size(found["size"])] if "size" in found else []
-    wrong = [f"{key}: {visible(found[key])}" for key in _WRONG if found.get(key)]
+    wrong = [f"{key}: {visible(found[key])}" for key in STORE_WRONG if found.get(key)]
     return "; ".join([", ".join(about), *wrong])
 
 
 #: What the store says when something is not as it should be.
-_WRONG = ("problem", "stalled", "refuses")
+STORE_WRONG = ("problem", "stalled", "refuses")
 
 
 def _flat(found: dict[str, Any]) -> dict[str, Any]:
@@ -160,7 +160,8 @@ def _flat(found: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _counts(counts: dict[str, int]) -> str:
+def say_counts(counts: dict[str, int]) -> str:
+    """How many there are in each state, those that none is in left out."""
     return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"
 
 

@@ -11,7 +11,6 @@ from syndicate import __version__
 from syndicate.cli.grammar import Verb, Verbs
 from syndicate.cli.output import output_option, write_facts, write_json
 from syndicate.cli.session import Session, pass_session
-from syndicate.cli.settings import CREDENTIALS
 from syndicate.domain.errors import SyndicateError
 
 _HERE = "syndicate.cli.verbs.site"
@@ -27,17 +26,10 @@ def config() -> None:
 def show_config(session: Session) -> None:
     """Show which cluster is used, and where that is from."""
     settings = session.settings
-    url = settings.find("url")
     facts: dict[str, str | None] = {}
     for key in ("url", "authority", "token_file", "token", "console_key", "output"):
-        found = settings.find(key)
-        if found is None:
-            facts[key] = None if key == "token" else "not set"
-        elif key in CREDENTIALS and url and settings.credential(key) is None:
-            facts[key] = f"not used: that of {found[1]}, as the URL is from {url[1]}"
-        else:
-            facts[key] = f"{'not shown' if key == 'token' else found[0]}  (from {found[1]})"
-    if url is None and settings.labs:
+        facts[key] = settings.describe(key) or (None if key == "token" else "not set")
+    if settings.find("url") is None and settings.labs:
         facts["url"] = f"not set; several labs are up: {', '.join(settings.labs)}"
     write_facts(facts)
 
