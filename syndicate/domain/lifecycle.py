@@ -357,7 +357,7 @@ def _clients_verdict(job: Job) -> Finishing:
     clients = [machine for machine in job.machines if machine.role is Role.CLIENT]
     for client in clients:
         if client.result is None:
-            return Finishing(Outcome.FAILED, f"{client.reason} It had not called Finish.")
+            return Finishing(Outcome.FAILED, f"{client.reason} It had not called finish.")
     for client in clients:
         if client.result is not None and not client.result.passed:
             notes = f": {client.result.notes}" if client.result.notes else ""

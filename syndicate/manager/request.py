@@ -21,6 +21,9 @@ _KEYS: Mapping[Kind, frozenset[str]] = {
 }
 _MACHINE = frozenset({"machine", "ip"})
 
+#: Machines that a refusal lists.
+MOST_NAMED = 20
+
 
 def find_machine(job: Job, name: object) -> Machine:
     """A machine of the job's present attempt, by name or address.
@@ -31,7 +34,12 @@ def find_machine(job: Job, name: object) -> Machine:
     for machine in job.machines:
         if wanted in (machine.name, machine.address):
             return machine
-    raise NotYours(f"No machine of this job is called {name!r}.")
+    known = [machine.name for machine in job.machines]
+    there = ", ".join(known[:MOST_NAMED]) + (", …" if len(known) > MOST_NAMED else "")
+    raise NotYours(
+        f"No machine of this job is called {name!r}; "
+        + (f"there are: {there}." if known else "it has none now.")
+    )
 
 
 def read_request(job: Job, kind: Kind, arguments: Mapping[str, Any]) -> dict[str, Any]:

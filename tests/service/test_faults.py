@@ -131,7 +131,7 @@ def test_a_client_that_ends_without_finish_has_not_passed(cluster: Cluster) -> N
     cluster.settle()
     job = cluster.job(number)
     assert job.outcome is Outcome.FAILED
-    assert "had not called Finish" in job.reason
+    assert "had not called finish" in job.reason
 
 
 def test_the_end_of_masters_and_slaves_does_not_end_a_job_with_clients(cluster: Cluster) -> None:
@@ -350,7 +350,9 @@ def test_what_is_not_the_clients_own_is_refused_with_the_same_answer(
     with pytest.raises((NotYours, Invalid)) as caught:
         do(cluster, number, "kill", machine=name)
     if isinstance(name, str):
-        assert str(caught.value) == f"No machine of this job is called {name!r}."
+        assert str(caught.value) == (
+            f"No machine of this job is called {name!r}; there are: master, slave[0], client[0]."
+        )
     assert cluster.manager.ledger.of(number) == []
     cluster.cancel(number)
 
