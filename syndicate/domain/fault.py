@@ -131,7 +131,7 @@ def say_kind(kind: str, amount: float | None = None, with_disk: bool | None = No
     if kind == Kind.RATE.value:
         return f"{kind} {say_size(amount)}/s"
     if kind == Kind.DELAY.value:
-        return f"{kind} {amount * 1000:g}ms" if amount < 1 else f"{kind} {say_span(amount)}"
+        return f"{kind} {say_span(amount)}"
     return kind
 
 

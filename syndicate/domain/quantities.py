@@ -43,7 +43,9 @@ def say_size(size: float) -> str:
 
 
 def say_span(seconds: float) -> str:
-    """Write a span as people read it: ``say_span(90) == '1m30s'``."""
+    """Write a span as people read it: ``say_span(90) == '1m30s'``, ``say_span(0.05) == '50ms'``."""
+    if 0 < abs(seconds) < 0.9995:
+        return f"{seconds * 1000:.3g}ms"
     if seconds < 10:
         return f"{seconds:.3g}s"
     whole = round(seconds)

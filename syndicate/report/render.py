@@ -89,7 +89,7 @@ class _Printer:
         from rich.text import Text
 
         verdict = report.outcome or report.state
-        after = "" if report.seconds is None else f" after {_span(report.seconds)}"
+        after = "" if report.seconds is None else f" after {say_span(report.seconds)}"
         over = f", over its {report.limit} limit" if report.limit else ""
         return Text.assemble(
             f"Job {report.job} ({self._shown(report.name)}) of {self._shown(report.user)}: ",
@@ -142,7 +142,7 @@ def _machine(machine: MachineReport) -> Sequence[str]:
         said = ("passed" if result.passed else "failed") + score
         said += f": {result.notes}" if result.notes else ""
     elif machine.role == "client" and machine.state in ("exited", "killed", "lost"):
-        said = "no Finish"
+        said = "no finish"
     return (
         *(machine.machine, machine.volunteer, machine.address),
         *(machine.outcome or machine.state, str(machine.starts), said),
@@ -159,8 +159,8 @@ def _fault(fault: FaultReport, started: float | None) -> Sequence[str]:
         *(fault.fault, _kind(fault), " ".join(fault.machines), fault.by, fault.state),
         _since(started, fault.applied_at or fault.requested_at),
         _between(fault.requested_at, fault.applied_at),
-        _between(fault.applied_at, fault.verified_at),
-        "" if begin is None else _span(begin[1] - begin[0]),
+        _between(fault.requested_at, fault.verified_at),
+        "" if begin is None else say_span(begin[1] - begin[0]),
     )
 
 
@@ -188,22 +188,16 @@ def _figures(during: str, found: Figures) -> Sequence[str]:
     times = (found.p50, found.p95, found.p99, found.slowest)
     return (
         *(during, found.op, f"{found.count:,}", f"{found.errors:,}"),
-        *("" if ms is None else _milliseconds(ms) for ms in times),
+        *("" if ms is None else say_span(ms / 1000) for ms in times),
     )
 
 
-def _milliseconds(ms: float) -> str:
-    return f"{ms:,.0f} ms" if ms >= 100 else f"{ms:.3g} ms"
-
-
 def _span(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return f"{seconds * 1000:.3g}ms" if 0 < seconds < 1 else say_span(seconds)
+    return "" if seconds is None else say_span(seconds)
 
 
 def _between(first: float | None, second: float | None) -> str:
-    return "" if first is None or second is None else _milliseconds((second - first) * 1000)
+    return "" if first is None or second is None else say_span(second - first)
 
 
 def _since(start: float | None, moment: float | None) -> str:

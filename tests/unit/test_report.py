@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from syndicate.cli.output import STYLES, visible
+from syndicate.cli.verbs.fault import FAULTS
 from syndicate.domain.fault import UNDONE_BY, FaultState, Kind
 from syndicate.report import folder
 from syndicate.report.build import build
@@ -299,17 +301,15 @@ def test_people_see_verdict_machines_faults_and_figures() -> None:
     assert "Job 17 (kvstore) of ann: passed after 30s\nAll clients have passed." in text
     assert "passed, score 97.5: fine" in text
     lines = [line.split() for line in text.splitlines()]
-    assert next(line for line in lines if line[:1] == ["f1"])[:10] == [
+    assert next(line for line in lines if line[:1] == ["f1"])[:8] == [
         "f1",
         "kill",
         "slave[0]",
         "client[0]",
         "healed",
         "+5.00s",
-        "10",
-        "ms",
-        "2",
-        "ms",
+        "10ms",
+        "12ms",
     ]
     assert any(line[:4] == ["f1", "kill", "slave[0]", "put"] for line in lines)
     assert any(line[:4] == ["the", "whole", "job", "get"] for line in lines)
@@ -351,9 +351,19 @@ def test_nothing_of_a_report_is_cut_short_where_a_terminal_is_narrow() -> None:
         assert max(map(len, narrow.splitlines())) <= width
 
 
+def test_spans_are_told_in_one_style_and_count_as_the_list_of_faults_counts_them() -> None:
+    kill = fault(1, "kill", 5.0, healed_at=at(9.0), state="healed")
+    text = printed(made(kill, rows=ROWS), width=200)
+    assert re.search(r"\+5\.00s +10ms +12ms +4s\n", text)
+    assert not re.search(r"\d ms", text)
+    titles = ("APPLIED", "VERIFIED", "HEALED")
+    listed = [column.text(kill) for column in FAULTS.columns if column.title in titles]
+    assert listed == ["10ms", "12ms", "4.01s"]
+
+
 def test_people_see_that_a_client_did_not_finish_and_that_nothing_was_measured() -> None:
     text = printed(made(machines=[machine("client[0]", state="exited", exit_code=1)]))
-    assert "no Finish" in text
+    assert "no finish" in text
     assert "No client has measured anything." in text
 
 

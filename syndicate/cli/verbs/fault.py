@@ -14,17 +14,18 @@ from syndicate.cli.output import Column, Listing, chosen, output_option, show
 from syndicate.cli.session import Session, pass_session
 from syndicate.cli.types import JOB, SPAN
 from syndicate.domain.fault import say_kind
+from syndicate.domain.quantities import say_span
 
 _HERE = "syndicate.cli.verbs.fault"
 
 
 def _since(fault: Mapping[str, Any], key: str) -> str:
-    """How long after it was requested, in milliseconds."""
+    """How long after it was requested."""
     if fault[key] is None:
         return ""
     from syndicate.cli.output import seconds_since
 
-    return f"{seconds_since(fault['requested_at'], fault[key]) * 1000:.1f}"
+    return say_span(seconds_since(fault["requested_at"], fault[key]))
 
 
 def _kind(fault: Mapping[str, Any]) -> str:
@@ -39,9 +40,9 @@ FAULTS = Listing(
         Column("BY", lambda fault: fault["by"], spare=1),
         Column("STATE", lambda fault: fault["state"]),
         Column("REQUESTED", lambda fault: fault["requested_at"][11:-4], spare=2),
-        Column("APPLIED ms", lambda fault: _since(fault, "applied_at"), right=True, spare=4),
-        Column("VERIFIED ms", lambda fault: _since(fault, "verified_at"), right=True, spare=5),
-        Column("HEALED ms", lambda fault: _since(fault, "healed_at"), right=True, spare=3),
+        Column("APPLIED", lambda fault: _since(fault, "applied_at"), right=True, spare=4),
+        Column("VERIFIED", lambda fault: _since(fault, "verified_at"), right=True, spare=5),
+        Column("HEALED", lambda fault: _since(fault, "healed_at"), right=True, spare=3),
         Column("SEEN", lambda fault: fault["note"], wide=True, wrap=True),
         Column("ENDED", lambda fault: fault.get("ended") or "", wide=True),
     ),
