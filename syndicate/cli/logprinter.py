@@ -93,3 +93,20 @@ class JsonPrinter:
     def close(self) -> None:
         """Nothing is held back."""
         sys.stdout.flush()
+
+
+class JsonListPrinter(JsonPrinter):
+    """Prints lines of output as one list of JSON, as they come."""
+
+    def __init__(self) -> None:
+        self._before = "[\n"
+
+    def print(self, record: Mapping[str, Any]) -> None:
+        """Print one."""
+        write_out(self._before + json.dumps(record, ensure_ascii=False))
+        self._before = ",\n"
+
+    def close(self) -> None:
+        """End the list."""
+        write_out("[]\n" if self._before == "[\n" else "\n]\n")
+        super().close()

@@ -317,6 +317,24 @@ def test_why_names_what_each_volunteer_lacks(syndicate: Commands, manager: FakeM
     assert "v3            fits, is busy with job 7" in told
     assert "v4            lacks architecture (aarch64, not x86_64)" in told
     assert told.endswith("It wants 3 machines; 2 volunteers could be one.\n")
+    found = json.loads(syndicate("why", "1", "-o", "json").out)
+    assert (found["job"], found["reason"], found["fitting"]) == (1, "Waits for 2 more.", 2)
+    assert [each["fits"] for each in found["volunteers"]] == [True, False, True, False]
+    assert found["volunteers"][1]["lacks"] == ["cores (2 of 4)"]
+    assert json.loads(syndicate("why", "1", "-o", "jsonl").out) == found
+    assert syndicate("why", "1", "-o", "id").out == "1\n"
+    (row,) = csv.DictReader(io.StringIO(syndicate("why", "1", "-o", "csv").out))
+    assert (row["machines_wanted"], row["fitting"]) == ("3", "2")
+
+
+def test_why_of_a_job_that_ended_tells_of_no_volunteers(
+    syndicate: Commands, manager: FakeManager
+) -> None:
+    manager.jobs[1] = job(1, **finished("failed"))
+    manager.volunteers = [volunteer("v1")]
+    assert "v1" not in syndicate("why", "1").out
+    found = json.loads(syndicate("why", "1", "-o", "json").out)
+    assert (found["outcome"], found["volunteers"], found["fitting"]) == ("failed", None, 0)
 
 
 def test_a_job_that_ended_while_it_waited_was_never_given_machines(
@@ -380,12 +398,18 @@ def test_logs_of_one_machine_are_bare_however_it_is_named(syndicate: Commands, n
 
 
 @pytest.mark.usefixtures("printed")
-def test_logs_may_have_times_or_be_json(syndicate: Commands) -> None:
+def test_logs_may_have_times_or_be_json(syndicate: Commands, manager: FakeManager) -> None:
     first = syndicate("logs", "1", "-T").out.splitlines()[0]
     assert first.endswith(" master   | one")
     assert first[4] == "-"
     told = syndicate("logs", "1", "-n", "1", "-o", "jsonl").out
     assert json.loads(told)["line"] == "\x1b]0;evil\x07"
+    lines = syndicate("logs", "1", "-o", "jsonl").out.splitlines()
+    whole = json.loads(syndicate("logs", "1", "-o", "json").out)
+    assert len(lines) > 1
+    assert whole == [json.loads(line) for line in lines]
+    manager.lines[1] = []
+    assert syndicate("logs", "1", "-o", "json").out == "[]\n"
 
 
 @pytest.mark.usefixtures("printed")

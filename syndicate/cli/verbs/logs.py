@@ -9,7 +9,7 @@ import click
 from syndicate.cli import exits, streams
 from syndicate.cli.connection import PATIENCE
 from syndicate.cli.grammar import Verb
-from syndicate.cli.logprinter import JsonPrinter, LogPrinter
+from syndicate.cli.logprinter import JsonListPrinter, JsonPrinter, LogPrinter
 from syndicate.cli.session import Session, pass_session
 from syndicate.cli.types import JOB, SPAN
 
@@ -32,7 +32,11 @@ from syndicate.cli.types import JOB, SPAN
 @click.option("--attempt", type=click.IntRange(min=1), help="Of this attempt, not the latest.")
 @click.option("-T", "--times", is_flag=True, help="The time of each line.")
 @click.option(
-    "-o", "--output", type=click.Choice(["text", "jsonl"]), default="text", help="For whom."
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "jsonl"]),
+    default="text",
+    help="text for people; for programs one list, or an object a line.",
 )
 @pass_session
 def logs(
@@ -58,7 +62,7 @@ def logs(
         "follow": 1 if follow else None,
     }
     session.connection.patience = PATIENCE
-    printer = JsonPrinter() if output == "jsonl" else _printer(session, found, machine, times)
+    printer = _printer(session, found, machine, times) if output == "text" else _JSON[output]()
     asked = {key: value for key, value in query.items() if value is not None}
     try:
         for record in streams.log_lines(session.connection, found["job"], asked):
@@ -73,6 +77,9 @@ def logs(
     finally:
         printer.close()
     return exits.PASSED
+
+
+_JSON = {"json": JsonListPrinter, "jsonl": JsonPrinter}
 
 
 def _printer(

@@ -196,30 +196,66 @@ _BEEN = {
 }
 
 
-@click.command(cls=Verb, examples=("syndicate why 17",))
+#: Of a job that waits, each of ``volunteers`` has whether it ``fits``, and what it ``lacks``.
+WHY = Listing(
+    columns=(),
+    csv=("job", "state", "outcome", "reason", "machines_wanted", "fitting"),
+    id="job",
+    empty="",
+)
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "syndicate why 17",
+        "syndicate why 17 -o json   the same for programs",
+    ),
+)
 @click.argument("job", type=JOB)
+@output_option
 @pass_session
-def why(session: Session, job: str) -> None:
+def why(session: Session, job: str, output: str | None) -> None:
     """Say why a job waits, or ended as it did, and which volunteers it could run on."""
+    output = chosen(session, output)
     found = session.job(job)
+    about = {key: found[key] for key in ("job", "state", "outcome", "reason", "machines_wanted")}
+    about["volunteers"] = None
+    if found["state"] == "queued":
+        volunteers = session.connection.get("/v1/volunteers")["volunteers"]
+        about["volunteers"] = [_suits(each, found["resources"]) for each in volunteers]
+    candidates = about["volunteers"] or []
+    about["fitting"] = sum(each["fits"] for each in candidates)
+    if output not in ("table", "wide"):
+        show(session, WHY, [about], output, single=True)
+        return
     stands = found["outcome"] or found["state"]
     been = _BEEN.get(stands, "is")
     click.echo(f"Job {found['job']} {been} {stands}: {visible(found['reason'])}")
-    if found["state"] != "queued":
-        return
-    wanted = found["resources"]
-    fitting = 0
-    for volunteer in session.connection.get("/v1/volunteers")["volunteers"]:
-        if not volunteer["arch"]:
-            click.echo(f"  {volunteer['volunteer']:<12}  is gone, and its host is not known")
-            continue
-        lacks = _lacks(volunteer, wanted)
-        fitting += not lacks
-        stands = f"lacks {', '.join(lacks)}" if lacks else f"fits, is {volunteer['state']}"
-        if not lacks and volunteer["job"] is not None:
-            stands += f" with job {volunteer['job']}"
-        click.echo(f"  {volunteer['volunteer']:<12}  {stands}")
-    click.echo(f"It wants {found['machines_wanted']} machines; {fitting} volunteers could be one.")
+    for each in candidates:
+        click.echo(f"  {each['volunteer']:<12}  {_say_suits(each)}")
+    if found["state"] == "queued":
+        wanted, fitting = about["machines_wanted"], about["fitting"]
+        click.echo(f"It wants {wanted} machines; {fitting} volunteers could be one.")
+
+
+def _suits(volunteer: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Whether a volunteer could be a machine of a job; of a host that is not known it is not said
+    what it lacks.
+    """
+    known = bool(volunteer["arch"])
+    lacks = _lacks(volunteer, wanted) if known else None
+    stands = {key: volunteer[key] for key in ("volunteer", "state", "job")}
+    return {**stands, "fits": lacks == [], "lacks": lacks}
+
+
+def _say_suits(found: dict[str, Any]) -> str:
+    if found["lacks"] is None:
+        return "is gone, and its host is not known"
+    if found["lacks"]:
+        return f"lacks {', '.join(found['lacks'])}"
+    busy = "" if found["job"] is None else f" with job {found['job']}"
+    return f"fits, is {found['state']}{busy}"
 
 
 def _lacks(volunteer: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
