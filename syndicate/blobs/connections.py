@@ -117,6 +117,11 @@ class Door:
         tls.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             tls.load_verify_locations(ca_file)
+        except ssl.SSLError as error:
+            raise Invalid(
+                f"The authority {ca_file} holds no certificate. "
+                "Copy ca.pem of the manager's state directory there."
+            ) from error
         except OSError as error:
             raise Invalid(
                 f"The authority {ca_file} cannot be read: {error.strerror or error}. "

@@ -212,6 +212,11 @@ class Connection:
             try:
                 # Making one reads the whole system's authorities unless it is given ours.
                 self._context = ssl.create_default_context(cafile=self._authority)
+            except ssl.SSLError as error:
+                raise Unreachable(
+                    f"The authority {self._authority} holds no certificate. It must be the"
+                    " cluster's ca.pem; see what names it: syndicate config show"
+                ) from error
             except OSError as error:
                 raise Unreachable(
                     f"The authority {self._authority} cannot be read: {error.strerror or error}."

@@ -102,15 +102,22 @@ class Enrolment:
     def pinned(self) -> bytes:
         """The authority's certificate in PEM.
 
-        :raises Invalid: it cannot be read.
+        :raises Invalid: it cannot be read, or is none.
         """
         try:
-            return self.authority.read_bytes()
+            found = self.authority.read_bytes()
+            x509.load_pem_x509_certificates(found)
+        except ValueError as error:
+            raise Invalid(
+                f"The authority {self.authority} holds no certificate. Copy "
+                "authority/ca.pem of the manager's state directory there."
+            ) from error
         except OSError as error:
             raise Invalid(
                 f"The authority {self.authority} cannot be read: {error.strerror}. Copy "
                 "authority/ca.pem of the manager's state directory there."
             ) from error
+        return found
 
     async def certificate(self) -> x509.Certificate:
         """The certificate that can be shown now; asked for if there is none.

@@ -735,6 +735,19 @@ def test_the_manager_of_another_cluster_is_not_spoken_to(
     assert "name the cluster's authority where the URL is named (--authority" in ended.err
 
 
+def test_an_authority_that_is_no_certificate_is_told_in_our_own_words(
+    syndicate: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text in ("", "This is not a certificate.\n"):
+        (tmp_path / "ca.pem").write_text(text)
+        monkeypatch.setenv("SYNDICATE_AUTHORITY", str(tmp_path / "ca.pem"))
+        ended = syndicate("queue")
+        assert (ended.code, ended.out) == (69, "")
+        assert f"The authority {tmp_path}/ca.pem holds no certificate." in ended.err
+        assert "syndicate config show" in ended.err
+        assert "_ssl" not in ended.err
+
+
 def test_a_url_that_is_none_is_wrong_use(
     syndicate: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

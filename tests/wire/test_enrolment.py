@@ -139,6 +139,10 @@ async def test_a_manager_of_another_authority_gets_no_join_token(
 async def test_an_authority_that_is_not_there_is_told_with_what_to_copy(place: Place) -> None:
     with pytest.raises(Invalid, match=r"Copy authority/ca\.pem"):
         await place.enrolment(authority=place.directory / "none").certificate()
+    (place.directory / "empty").parent.mkdir(exist_ok=True)
+    (place.directory / "empty").touch()
+    with pytest.raises(Invalid, match=r"holds no certificate\. Copy authority/ca\.pem"):
+        await place.enrolment(authority=place.directory / "empty").certificate()
 
 
 @ensure
