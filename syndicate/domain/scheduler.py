@@ -157,6 +157,9 @@ class Census:
         free, everyone = self.count(resources)
         who = f"{wanted} volunteer{'s' if wanted > 1 else ''}"
         which = "" if resources == Resources() else " with the resources it asks for"
+        if clients := wanted - job.spec.machines:
+            some = "one" if clients == 1 else str(clients)
+            which += f", {some} of them for {'the client' if clients == 1 else 'clients'}"
         again = f" {job.reason}" if job.losses else ""
         if everyone < wanted <= everyone + len(barred := self.barred(resources)):
             names = ", ".join(barred[:5]) + (", …" if len(barred) > 5 else "")

@@ -97,7 +97,8 @@ def with_clients(site: Site, spec: JobSpec) -> JobSpec:
         return spec
     if spec.clients > 0 and not site.client_sha256:
         raise InvalidJob(
-            "This site has no benchmark client; give one with the job, or ask for no clients."
+            "This site has no benchmark client: give one with the job (--client PATH, or "
+            "client.source in its job file), or ask for no clients."
         )
     wanted = site.clients_per_job if spec.clients < 0 else spec.clients
     return attrs.evolve(

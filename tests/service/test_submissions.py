@@ -8,9 +8,11 @@ import attrs
 import pytest
 from twisted.internet.defer import Deferred
 
-from syndicate.domain.errors import Conflict
+from syndicate.domain.errors import Conflict, InvalidJob
+from syndicate.manager.site import Site, with_clients
 from syndicate.store.interface import Batch
 from tests.support.cluster import ANN, BOB, Cluster, instead
+from tests.support.histories import spec as spec_of
 
 Make = Callable[..., Cluster]
 
@@ -69,3 +71,8 @@ def test_another_submission_by_the_token_of_one_that_is_being_stored_is_refused(
     assert cluster.result_of(first)[1]
     with pytest.raises(Conflict, match="another source or name"):
         cluster.result_of(second)
+
+
+def test_who_asks_for_clients_that_the_site_has_not_is_told_how_to_bring_one() -> None:
+    with pytest.raises(InvalidJob, match=r"--client PATH.*client\.source"):
+        with_clients(Site(), spec_of(1, clients=2))

@@ -65,6 +65,9 @@ def test_the_reason_tells_a_cluster_that_is_too_small_from_one_that_is_busy() ->
     busy = Snapshot((queued(1, 2),), (volunteer("v0"),), (Occupied(volunteer("v1"), NOW),))
     assert "1 of 2 free" in Census(busy).explain(queued(1, 2), 0)
     assert "the cluster has 2 now" in Census(busy).explain(queued(1, 3), 0)
+    for clients, told in ((1, "one of them for the client"), (2, "2 of them for clients")):
+        said = Census(busy).explain(queued(1, 3, clients=clients), 0)
+        assert f"Waits for {3 + clients} volunteers, {told}; the cluster has 2 now" in said
 
 
 @given(queues(), fleets(), st.integers(0, 10))
