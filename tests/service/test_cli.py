@@ -219,6 +219,8 @@ def test_resubmitting_sends_the_same_spec(syndicate: Commands, manager: FakeMana
         (["--set", "machines"], "'machines' is not KEY=VALUE"),
         (["--wiat"], "No such option '--wiat'"),
         (["-f", "-o", "json"], "there is no -o with it"),
+        (["-n", "3", "--set", "machines=abc"], "--set machines and --machines say the same"),
+        (["--set", "limits.output=1K", "--output-limit", "2K"], "and --output-limit say the"),
     ],
 )
 def test_wrong_use_is_told_and_sends_nothing(

@@ -178,7 +178,12 @@ def _prepare(source: Path, options: Record) -> tuple[Record, list[Any]]:
         settings = [jobfile.parse_setting(text) for text in texts]
     except ValueError as error:
         raise click.BadParameter(f"{error}.", param_hint="--set") from error
-    settings += [(_KEYS[name], value) for name, value in options.items() if value is not None]
+    given = {_KEYS[name]: name for name, value in options.items() if value is not None}
+    for key, _ in settings:
+        if key in given:
+            option = f"--{given[key].replace('_', '-')}"
+            raise click.UsageError(f"--set {key} and {option} say the same: give one of them.")
+    settings += [(key, options[name]) for key, name in given.items()]
     draft = jobfile.draft(source, settings)
     package = packing.package(draft.source, ("master", "slave"))
     spec = {**draft.spec, "sha256": package.sha256, "size": package.size}
