@@ -92,7 +92,7 @@ MACHINES = Listing(
         Column("EXIT", ended_how),
         Column("LOG", lambda machine: say_size(machine["log_bytes"]), right=True, spare=2),
         Column("OUTPUTS", _kept, spare=3),
-        Column("", lambda machine: machine["reason"], wrap=True),
+        Column("WHY", lambda machine: machine["reason"], wrap=True),
     ),
     csv=(
         *("machine", "role", "volunteer", "address", "state", "exit_code", "signal", "limit"),
@@ -116,7 +116,7 @@ VOLUNTEERS = Listing(
         Column("KERNEL", lambda volunteer: volunteer["kernel"], wide=True),
         Column("ENFORCED", lambda volunteer: " ".join(volunteer["enforced"]), wide=True),
         Column("VERSION", lambda volunteer: volunteer["versions"].get("syndicate", ""), wide=True),
-        Column("", lambda volunteer: volunteer["reason"], wrap=True),
+        Column("WHY", lambda volunteer: volunteer["reason"], wrap=True),
     ),
     csv=(
         *("volunteer", "state", "job", "attempt", "address", "cores", "memory", "arch", "kernel"),
@@ -136,7 +136,7 @@ AUDIT = Listing(
         Column("OUTCOME", lambda entry: entry["outcome"]),
         Column("FROM", lambda entry: entry["address"], spare=3),
         Column("TOKEN", lambda entry: entry["token"], wide=True),
-        Column("", _told, wrap=True, spare=1),
+        Column("DETAILS", _told, wrap=True, spare=1),
     ),
     csv=("at", "kind", "who", "role", "token", "address", "did", "on", "outcome"),
     id="at",

@@ -284,6 +284,7 @@ def test_a_job_is_shown_with_its_machines(syndicate: Commands) -> None:
     shown = syndicate("status", "2").out
     assert "job        2 (wordcount) of ann" in shown
     assert "master   v1         10.77.0.2  running" in shown
+    assert re.search(r"^MACHINE .* WHY$", shown, re.MULTILINE)
     # People are told whole seconds.
     assert re.search(r"^submitted  \S+T\d\d:\d\d:\d\dZ$", shown, re.MULTILINE)
     assert json.loads(syndicate("status", "2", "-o", "json").out)["job"] == 2
@@ -347,6 +348,7 @@ def test_a_job_that_ended_while_it_waited_was_never_given_machines(
         4: job(4, state="finished", outcome="cancelled", finished_at=at(1), machines=[]),
     }
     assert "It has no machines yet." in syndicate("status", "3").err
+    assert "\nmachines   3\n" in syndicate("status", "3").out
     assert "It was never given machines." in syndicate("status", "4").err
 
 

@@ -174,7 +174,8 @@ def _describe(job: dict[str, Any]) -> None:
             "job": f"{job['job']} ({job['name']}) of {job['user']}",
             "state": f"{job['outcome'] or job['state']}{place}",
             "why": job["reason"],
-            "machines": f"{job['machines_wanted']}, attempt {job['attempt']}",
+            "machines": str(job["machines_wanted"])
+            + (f", attempt {job['attempt']}" if job["attempt"] else ""),
             "submitted": moment(job["submitted_at"]),
             "started": moment(job["started_at"]),
             "finished": moment(job["finished_at"]) + (f", after {ran}" if ran else "")
