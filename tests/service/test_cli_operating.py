@@ -229,12 +229,16 @@ def test_the_console_is_found_by_the_api_and_its_key_pinned(
         "host_key": "ssh-ed25519 AAAAC3Nz",
         "fingerprint": "SHA256:ab/c+d",
     }
-    monkeypatch.setenv("SYNDICATE_CONSOLE_KEY", "/keys/ann")
+    ann, vera = tmp_path / "ann", tmp_path / "vera"
+    ann.touch()
+    # The other half may be with an agent.
+    (tmp_path / "vera.pub").touch()
+    monkeypatch.setenv("SYNDICATE_CONSOLE_KEY", str(ann))
     with pytest.raises(SystemExit):
         syndicate("console", "why", "17")
     (argv,) = started
     assert argv[:5] == ["ssh", "-l", "ann", "-p", "7022"]
-    assert argv[5:7] == ["-i", "/keys/ann"]
+    assert argv[5:7] == ["-i", str(ann)]
     assert argv[-4:] == ["--", "127.0.0.1", "why", "17"]
     options = dict(word[2:].split("=", 1) for word in argv if word.startswith("-o"))
     assert options["StrictHostKeyChecking"] == "yes"
@@ -245,12 +249,32 @@ def test_the_console_is_found_by_the_api_and_its_key_pinned(
     assert stat.S_IMODE(known.parent.stat().st_mode) == 0o700
     monkeypatch.setattr("sys.stdin", Terminal())
     with pytest.raises(SystemExit):
-        syndicate("console", "-l", "vera", "-p", "2222", "-i", "/keys/vera")
-    assert started[1][:7] == ["ssh", "-l", "vera", "-p", "2222", "-i", "/keys/vera"]
+        syndicate("console", "-l", "vera", "-p", "2222", "-i", str(vera))
+    assert started[1][:7] == ["ssh", "-l", "vera", "-p", "2222", "-i", str(vera)]
     monkeypatch.setattr("sys.stdin", io.StringIO("queue\n"))
     with pytest.raises(SystemExit):
         syndicate("console")
     assert started[2][:4] == ["ssh", "-T", "-l", "ann"]
+
+
+def test_a_key_for_the_console_that_is_not_there_is_refused_before_ssh_runs(
+    syndicate: Commands,
+    manager: FakeManager,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = noted_ssh(monkeypatch)
+    manager.console = {"port": 7022, "host_key": "ssh-ed25519 AAAAC3Nz", "fingerprint": "x"}
+    ended = syndicate("console", "-i", str(tmp_path / "none"))
+    assert (ended.code, started) == (3, [])
+    assert f"There is no SSH key {tmp_path}/none." in ended.err
+    key = tmp_path / "mine"
+    key.touch()
+    monkeypatch.setattr("os.access", lambda path, mode: path != key)
+    monkeypatch.setenv("SYNDICATE_CONSOLE_KEY", str(key))
+    ended = syndicate("console")
+    assert (ended.code, started) == (4, [])
+    assert f"The SSH key {key} cannot be read by you." in ended.err
 
 
 def test_where_there_is_no_console_that_is_said(syndicate: Commands, manager: FakeManager) -> None:

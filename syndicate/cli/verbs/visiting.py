@@ -13,7 +13,7 @@ import click
 
 from syndicate.cli.grammar import Verb
 from syndicate.cli.session import Session, pass_session
-from syndicate.domain.errors import Unavailable
+from syndicate.domain.errors import Forbidden, NotFound, Unavailable
 
 
 @click.command(
@@ -38,10 +38,12 @@ def console(
     """Go into the manager's console, or have it answer one word."""
     if shutil.which("ssh") is None:
         raise Unavailable("There is no ssh on the path. On Debian it is in openssh-client.")
+    key = key or session.settings.console_key
+    if key:
+        _insist_on(Path(key).expanduser())
     found = session.connection.get("/v1/console")
     if user is None:
         user = str(session.connection.get("/v1/status")["you"]["user"])
-    key = key or session.settings.console_key
     host = urlsplit(session.settings.url).hostname or ""
     known = _pin(found["fingerprint"], found["host_key"])
     # Without a terminal ssh would say that it makes none.
@@ -67,6 +69,22 @@ def console(
     argv += [f"-o{name}={value}" for name, value in options.items()]
     session.close()
     os.execvp("ssh", [*argv, "--", host, *words])
+
+
+def _insist_on(key: Path) -> None:
+    """Refuse a key that ssh could not use; it would go on, and be let in by nobody.
+
+    The public half is enough where an agent or a token has the private one.
+
+    :raises NotFound: there is none.
+    :raises Forbidden: it cannot be read.
+    """
+    halves = [half for half in (key, key.with_name(f"{key.name}.pub")) if half.is_file()]
+    mend = "Name yours with -i, or as console_key; see: syndicate config show"
+    if not halves:
+        raise NotFound(f"There is no SSH key {key}. {mend}")
+    if not any(os.access(half, os.R_OK) for half in halves):
+        raise Forbidden(f"The SSH key {key} cannot be read by you. {mend}")
 
 
 _ALIAS = "syndicate-console"
