@@ -17,6 +17,7 @@ from twisted.conch.manhole import ManholeInterpreter
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from syndicate.console.tables import Shown, fitted
 from syndicate.console.words import OPERATOR, VIEWER, Visitor, Words, help_for, run_line, shown
 from syndicate.domain.errors import SyndicateError
 
@@ -24,6 +25,8 @@ from syndicate.domain.errors import SyndicateError
 Say = Callable[[str, bool], None]
 #: Records a line in the audit log.
 Typed = Callable[[str], None]
+#: Tells how many characters a line of the terminal has; None if there is no terminal.
+Width = Callable[[], int | None]
 
 _LAST_NAME = re.compile(r"[\w.]*$")
 
@@ -39,15 +42,25 @@ BANNER = {
 class Interpreter(ManholeInterpreter):
     """Python, where a coroutine is run as soon as it is shown."""
 
+    def __init__(self, handler: PythonLines, namespace: dict[str, Any], width: Width) -> None:
+        super().__init__(handler, namespace)
+        self._width = width
+
     def displayhook(self, obj: Any) -> None:
         """Show a value; run it if it is a coroutine."""
         if inspect.iscoroutine(obj):
             obj = Deferred.fromCoroutine(obj)
+        if isinstance(obj, Shown):
+            self.locals["_"] = obj
+            self.write(fitted(obj, self._width()))
+            return
         if not isinstance(obj, Deferred) or not hasattr(obj, "result"):
             super().displayhook(obj)
             return
         self.locals["_"] = obj
-        obj.addCallbacks(lambda value: self._now(shown(value), value), self._failed_now)
+        obj.addCallbacks(
+            lambda value: self._now(shown(value, self._width()), value), self._failed_now
+        )
 
     def _now(self, text: str, value: Any) -> Any:
         self.write(text)
@@ -67,7 +80,7 @@ class Interpreter(ManholeInterpreter):
         if result is None:
             self.write(f"Deferred #{k} is done.", True)
         else:
-            self.write(f"Deferred #{k}:\n{shown(result)}", True)
+            self.write(f"Deferred #{k}:\n{shown(result, self._width())}", True)
         del self._pendingDeferreds[id(obj)]
         return result
 
@@ -84,6 +97,7 @@ class PythonLines:
     words: Words
     _say: Say
     _typed: Typed
+    _width: Width
     namespace: dict[str, Any] = attrs.field(init=False)
     _interpreter: Any = attrs.field(init=False)
 
@@ -91,7 +105,7 @@ class PythonLines:
         # Python's own would close the daemon's standard input besides.
         leaving = {"exit": _leave, "quit": _leave}
         self.namespace = {"__name__": "console", "__doc__": None, **leaving, **self.words}
-        self._interpreter = Interpreter(self, self.namespace)
+        self._interpreter = Interpreter(self, self.namespace, self._width)
 
     def push(self, line: bytes) -> bool:
         """Take a line; tells whether more are needed to make sense of it.
@@ -141,6 +155,7 @@ class VerbLines:
     words: Words
     _say: Say
     _typed: Typed
+    _width: Width
     _waiting: int = 0
 
     @property
@@ -169,9 +184,12 @@ class VerbLines:
             return
         if isinstance(answer, Deferred):
             self._waiting += 1
-            answer.addCallbacks(shown, Failure.getErrorMessage).addCallback(self._later)
+            answer.addCallbacks(self._shown, Failure.getErrorMessage).addCallback(self._later)
         else:
-            self._say(f"{shown(answer)}\n", False)
+            self._say(f"{self._shown(answer)}\n", False)
+
+    def _shown(self, answer: Any) -> str:
+        return shown(answer, self._width())
 
     def _later(self, text: str) -> None:
         self._waiting -= 1
@@ -189,11 +207,10 @@ class VerbLines:
 Lines = PythonLines | VerbLines
 
 
-def lines_for(visitor: Visitor, words: Words, say: Say, typed: Typed) -> Lines:
+def lines_for(visitor: Visitor, words: Words, say: Say, typed: Typed, width: Width) -> Lines:
     """What takes a visitor's lines."""
-    if visitor.role == OPERATOR:
-        return PythonLines(visitor, words, say, typed)
-    return VerbLines(visitor, words, say, typed)
+    kind = PythonLines if visitor.role == OPERATOR else VerbLines
+    return kind(visitor, words, say, typed, width)
 
 
 def _leave(code: object = None) -> None:

@@ -130,7 +130,7 @@ class Session:
         async def run() -> None:
             try:
                 found = answer()
-                text = shown(await found if isinstance(found, Deferred) else found)
+                text = shown(await found if isinstance(found, Deferred) else found, self._width())
             except SyndicateError as error:
                 proto.errReceived(f"{error}\n".encode())
                 _end(proto, 1)
@@ -174,6 +174,10 @@ class Session:
             self._terminal = None
         self._close = None
 
+    def _width(self) -> int | None:
+        """Characters of a line; a terminal may say that it has none, and means that of nobody."""
+        return (self._size and self._size[0]) or None
+
     def _lines(self, say: Say) -> Lines:
         person = self._person
 
@@ -186,7 +190,7 @@ class Session:
                 say(text, between)
 
         words = person.console.words_for(person.visitor, unasked)
-        return lines_for(person.visitor, words, while_here, person.typed)
+        return lines_for(person.visitor, words, while_here, person.typed, self._width)
 
 
 registerAdapter(Session, Person, ISession)

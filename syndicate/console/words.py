@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from syndicate.console.tables import Table, Text
+from syndicate.console.tables import Shown, Table, Text, fitted
 from syndicate.domain.errors import Forbidden, Invalid
 
 #: The two roles: who evaluates Python and steers, and who only looks.
@@ -28,7 +28,7 @@ class Visitor:
 
 
 @attrs.frozen(repr=False)
-class Word:
+class Word(Shown):
     """Something that can be asked for.
 
     At a Python prompt it is called, or, if it needs nothing more, just named.
@@ -70,8 +70,9 @@ class Word:
             each.default is not inspect.Parameter.empty for each in needed
         )
 
-    def __repr__(self) -> str:
-        return repr(self.do()) if self.plain else f"{self.usage}: {self.tells}"
+    def fit(self, width: int | None) -> str:
+        """Its answer, if it needs nothing more; else how it is used."""
+        return fitted(self.do() if self.plain else Text(f"{self.usage}: {self.tells}"), width)
 
     def __getitem__(self, at: Any) -> Any:
         return self.do()[at]
@@ -86,7 +87,7 @@ Words = Mapping[str, Word]
 def help_for(words: Words, visitor: Visitor) -> Table[Word]:
     """All words that a visitor may use."""
     mine = [word for word in words.values() if visitor.role == OPERATOR or not word.steers]
-    return Table(mine, lambda word: {"word": word.usage, "": word.tells})
+    return Table(mine, lambda word: {"word": word.usage, "does": word.tells})
 
 
 def run_line(words: Words, visitor: Visitor, line: str) -> Any:
@@ -122,6 +123,6 @@ def run_line(words: Words, visitor: Visitor, line: str) -> Any:
     return word.do(*arguments, **options)
 
 
-def shown(value: Any) -> str:
-    """An answer as text."""
-    return "" if value is None else repr(Text(value) if type(value) is str else value)
+def shown(value: Any, width: int | None = None) -> str:
+    """An answer as text, in lines of so many characters; None where nothing has to fit."""
+    return "" if value is None else fitted(Text(value) if type(value) is str else value, width)

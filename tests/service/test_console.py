@@ -229,6 +229,35 @@ async def test_a_terminal_may_change_its_size(served: Served) -> None:
     await visit.leave()
 
 
+@pytest_twisted.ensureDeferred
+async def test_tables_are_no_wider_than_the_terminal_and_nothing_of_them_is_lost(
+    served: Served,
+) -> None:
+    await served.ask("ann", "drain v1 " + "a disk of it makes noises " * 3)
+    for user, prompt in (("ann", ">>> "), ("vera", "> ")):
+        visit = served.visit(user, "-t", tty=True)
+        await visit.until(prompt)
+        resize(visit.transport, 80, 24)
+        while not any(session._size == (80, 24) for session in sessions(served)):
+            await pause(0.01)
+        told = (await visit.told("volunteers\r", prompt)).splitlines()[1:]
+        assert max(map(len, told)) <= 80
+        assert "VOLUNTEER" in told[0]
+        assert " ".join(" ".join(told).split()).count("noises") == 3
+        await visit.leave() if user == "ann" else visit.type("exit\r")
+    whole = (await served.ask("ann", "volunteers")).out.splitlines()
+    assert len(whole) == 4
+
+
+def sessions(served: Served) -> list[Any]:
+    return [
+        channel.session
+        for connection in served.console._connections
+        for channel in connection.service.channels.values()
+        if getattr(channel, "session", None) is not None
+    ]
+
+
 def resize(transport: Any, width: int, height: int) -> None:
     fcntl.ioctl(transport.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
     os.kill(transport.pid, signal.SIGWINCH)
