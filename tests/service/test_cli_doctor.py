@@ -14,6 +14,7 @@ import pytest
 
 from syndicate.cli.doctor import cluster
 from syndicate.credentials.authority import ensure_authority
+from syndicate.lab import state
 from tests.support.commands import Commands, Ended
 from tests.support.fake_manager import FakeManager
 
@@ -55,8 +56,9 @@ def test_other_forms_of_output(syndicate: Commands) -> None:
         "part,check,result,seen,advice\ncluster,url,ok,"
     )
     table = syndicate("doctor", "cluster").out
-    assert table.splitlines()[0].split("  ")[0] == "PART"
-    assert "you are ann" in table
+    assert table.splitlines()[0].split()[:3] == ["PART", "CHECK", "RESULT"]
+    store = next(i for i, line in enumerate(table.splitlines()) if line.split()[0] == "store")
+    assert table.splitlines()[store + 1].strip().startswith("→ The manager's operator")
 
 
 def test_no_manager_there(syndicate: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +137,40 @@ def test_a_clock_that_is_wrong(syndicate: Commands, monkeypatch: pytest.MonkeyPa
     found = checks(syndicate("doctor", "cluster", "-o", "json"))
     assert found["clock"]["result"] == "warn"
     assert "ahead of ours" in found["clock"]["seen"]
+
+
+def test_a_certificate_that_ends_soon(syndicate: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert results(syndicate("doctor", "cluster", "-o", "json"))["tls"] == "ok"
+    monkeypatch.setattr(cluster, "_LATE", 10 * 365 * 86400)
+    ended = syndicate("doctor", "cluster", "-o", "json")
+    assert results(ended)["tls"] == "warn"
+    assert ended.code == 0
+
+
+def test_several_labs_and_none_is_named(
+    syndicate: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SYNDICATE_URL")
+    monkeypatch.setenv("SYNDICATE_LAB_STATE", str(tmp_path / "labs"))
+    for name in ("one", "two"):
+        directory = state.lab_directory(name)
+        directory.mkdir(parents=True)
+        about = state.Description(
+            name=name,
+            stage="up",
+            index=0,
+            net="10.77.0.0/24",
+            gateway="10.77.0.1",
+            boot=state.this_boot(),
+            url="https://127.0.0.1:1",
+            authority="",
+            token_file="",
+        )
+        state.write(directory, about)
+    ended = syndicate("doctor", "cluster", "-o", "json")
+    assert ended.code == 69
+    assert "one, two" in checks(ended)["url"]["seen"]
+    assert set(results(ended).values()) == {"fail", "skipped"}
 
 
 def test_another_version(syndicate: Commands, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_a_lab_is_well_until_its_manager_is_killed(small_lab: Running) -> None:
     assert not [row for row in found.values() if row["result"] == "fail"]
     for check in ("url", "tls", "manager", "clock", "token", "store", "root", "packet filter"):
         assert found[check]["result"] == "ok", found[check]
-    assert found["volunteers"]["seen"] == "2: 2 free"
+    assert found["volunteers"]["seen"] == "2 in all: 2 free"
     assert "role" in found["token"]["seen"]
     assert found["sandbox"]["seen"].startswith("jobs run in chroots")
     assert surroundings() == before

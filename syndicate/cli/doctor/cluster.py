@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
@@ -24,6 +25,9 @@ from syndicate.domain.quantities import say_span
 
 #: Seconds that clocks may differ without anybody seeing it in what is shown.
 _CLOCKS = 5.0
+
+#: Seconds before its end in which a certificate should long have been made anew.
+_LATE = 30 * 86400
 
 #: States in which a volunteer should not be for long.
 _BAD = ("gone", "quarantined", "unclean")
@@ -97,16 +101,16 @@ class _Way:
         self._connection = Connection(
             self._settings.url, self._settings.token, self._settings.authority
         )
-        return [Finding("url", OK, self._settings.describe("url") or "")]
+        return [Finding("url", OK, self._said("url"))]
 
     def _authority(self) -> list[Finding]:
         assert self._connection is not None
         self._pinned = self._connection.pin()
-        said = self._settings.describe("authority")
+        said = self._said("authority")
         if self._settings.authority is None:
-            advice = "Name the cluster's authority where the URL is named; see: syndicate config"
+            advice = "Name the authority where the URL is named. See: syndicate config show"
             return [Finding("authority", WARN, said or "not set", advice)]
-        return [Finding("authority", OK, said or "")]
+        return [Finding("authority", OK, said)]
 
     def _name(self) -> list[Finding]:
         pinned = self._there
@@ -145,8 +149,11 @@ class _Way:
         except OSError as error:
             return [failed("tls", self._explain(error))]
         certificate = pinned.sock.getpeercert() or {}
-        until = f", good until {certificate['notAfter']}" if "notAfter" in certificate else ""
-        seen = f"the authority's certificate{until}; {_milliseconds(began)}"
+        ends = str(certificate["notAfter"])
+        seen = f"signed by the authority, good until {ends}; {_milliseconds(began)}"
+        if ssl.cert_time_to_seconds(ends) - time.time() < _LATE:
+            advice = "The manager makes itself a new certificate when it is started again."
+            return [Finding("tls", WARN, seen, advice)]
         return [Finding("tls", OK, seen)]
 
     def _manager(self) -> list[Finding]:
@@ -180,7 +187,7 @@ class _Way:
             advice = "See: syndicate config show. Staff make tokens: syndicate token new."
             return [Finding("token", FAIL, str(error), advice, exits.of_error(error))]
         you = self._status["you"]
-        told = (self._settings.describe(key) for key in ("token", "token_file"))
+        told = (self._said(key) for key in ("token", "token_file"))
         where = next(text for text in told if text and not text.startswith("not used"))
         return [Finding("token", OK, f"you are {you['user']}, role {you['role']}; {where}")]
 
@@ -199,10 +206,13 @@ class _Way:
                 "Look at a volunteer's log for what keeps it: journalctl -u syndicate-volunteer"
             )
             return [Finding("volunteers", WARN, "none has registered", advice)]
-        seen = f"{total}: {say_counts(counts)}"
+        seen = f"{total} in all: {say_counts(counts)}"
         if any(counts.get(state) for state in _BAD):
             return [Finding("volunteers", WARN, seen, "See why: syndicate volunteers")]
         return [Finding("volunteers", OK, seen)]
+
+    def _said(self, key: str) -> str:
+        return (self._settings.describe(key) or "").replace("  (from", " (from")
 
     @property
     def _there(self) -> Pinned:

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from syndicate.cli.doctor.findings import FAIL, OK, WARN, Finding
 from syndicate.domain.errors import Unavailable
 
@@ -46,7 +48,11 @@ def try_sandbox() -> list[Finding]:
         found = _run(place)
     if problem := found.get("problem"):
         return [Finding("sandbox", FAIL, problem, _AS_ROOT)]
-    return judge(found["mode"], found["enforced"], found["remarks"])
+    mounted = f"{_versions()}; "
+    return [
+        attrs.evolve(each, seen=mounted + each.seen) if each.check == "control groups" else each
+        for each in judge(found["mode"], found["enforced"], found["remarks"])
+    ]
 
 
 def judge(mode: str, enforced: Sequence[str], remarks: Sequence[str]) -> list[Finding]:
@@ -137,6 +143,13 @@ def _clear(place: Path) -> None:
     if left := below(place):
         raise Unavailable(f"{left[0].point} is still mounted. Unmount it, then remove {place}.")
     discard(str(place))
+
+
+def _versions() -> str:
+    from syndicate.sandbox.hierarchies import mounts
+
+    found = sorted({mount.version for mount in mounts()})
+    return f"version {' and '.join(map(str, found))} mounted" if found else "none mounted"
 
 
 def _controls() -> Iterator[Path]:

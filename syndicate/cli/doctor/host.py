@@ -182,14 +182,14 @@ def _labs() -> list[Finding]:
             broken.append((f"{name} is half-built, unless it is being built now", remedy))
         else:
             whole.append(f"{name} is {found.stage}")
-    orphans = _orphans()
-    if orphans:
-        seen = f"{', '.join(orphans)} of labs without files"
-        broken.append((seen, "the next syndicate lab up takes that away"))
+    for bridge in _orphans():
+        remedy = "the next syndicate lab up takes it away"
+        broken.append((f"{bridge} is left of a lab without files", remedy))
     if broken:
+        remedies = (remedy for _, remedy in broken)
         seen = "; ".join([*(seen for seen, _ in broken), *whole])
-        return [Finding("labs", WARN, seen, "; ".join(remedy for _, remedy in broken))]
-    return [Finding("labs", OK, "; ".join(whole) or "none, and nothing is left of any")]
+        return [Finding("labs", WARN, seen, "; ".join(dict.fromkeys(remedies)))]
+    return [Finding("labs", OK, "; ".join(whole) or "you have none, and nothing is left of any")]
 
 
 def _orphans() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -18,8 +19,7 @@ FINDINGS = Listing(
         Column("PART", lambda row: row["part"], spare=1),
         Column("CHECK", lambda row: row["check"]),
         Column("RESULT", lambda row: row["result"]),
-        Column("SEEN", lambda row: row["seen"], wrap=True),
-        Column("WHAT TO DO", lambda row: row["advice"], wrap=True),
+        Column("SEEN, AND WHAT TO DO", lambda row: row["seen"], wrap=True),
     ),
     csv=("part", "check", "result", "seen", "advice"),
     id="check",
@@ -66,5 +66,17 @@ def doctor(session: Session, part: str | None, output: str | None) -> int:
         for finding in host.examine():
             rows.append(finding.row("host"))
             code = code or (finding.code if finding.result == FAIL else exits.PASSED)
+    if output in ("table", "wide"):
+        rows = list(_for_people(rows))
     show(session, FINDINGS, rows, output)
     return code
+
+
+def _for_people(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each part named once, and below what was seen what to do, in lines of its own."""
+    part = ""
+    for row in rows:
+        yield {**row, "part": "" if row["part"] == part else row["part"]}
+        part = row["part"]
+        if row["advice"]:
+            yield {**dict.fromkeys(row, ""), "seen": f"→ {row['advice']}"}
