@@ -36,7 +36,7 @@ _CHECKS = (
     ("sockets", ("scope",), "Unix sockets"),
 )
 
-_AS_ROOT = "Run the volunteer as root, or see 'Volunteers without root' in the documentation."
+_AS_ROOT = "See 'Volunteers without root' in doc/operating.rst."
 
 
 def try_sandbox() -> list[Finding]:

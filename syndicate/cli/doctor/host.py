@@ -46,6 +46,9 @@ def _root() -> list[Finding]:
     from syndicate.lab.root import may_make_networks
 
     if os.geteuid() == 0:
+        if not _of_host():
+            advice = "A lab needs root of the host, or of a container with a network of its own."
+            return [Finding("root", WARN, "you are root of a user namespace only", advice)]
         if may_make_networks():
             return [Finding("root", OK, "you are root, with all that a lab needs")]
         advice = (
@@ -57,6 +60,11 @@ def _root() -> list[Finding]:
         return [Finding("root", OK, f"you are not root; a lab asks {sudo}")]
     advice = "Become root for a lab. A volunteer can do without."
     return [Finding("root", WARN, "you are not root, and there is no sudo", advice)]
+
+
+def _of_host() -> bool:
+    """Whether our user ids are those of the host, and root is all that it can be."""
+    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", str(2**32 - 1)]
 
 
 def _commands() -> list[Finding]:
@@ -83,8 +91,8 @@ def _job_programs() -> list[Finding]:
 def _packet_filter() -> list[Finding]:
     from syndicate.network.libnftables import Nftables, NftError
 
-    if os.geteuid() != 0:
-        return [Finding("packet filter", SKIPPED, "only root can try it")]
+    if os.geteuid() != 0 or not _of_host():
+        return [Finding("packet filter", SKIPPED, "only root of the host can try it")]
     try:
         with contextlib.closing(Nftables()) as filter_:
             filter_.run("list tables")
@@ -114,7 +122,7 @@ def _user_namespaces() -> list[Finding]:
     values = {name: value for name in _USER_NAMESPACES if (value := _setting(name)) is not None}
     seen = ", ".join(f"{name} = {value}" for name, value in values.items()) or "no setting"
     wrong = [name for name, value in values.items() if not _USER_NAMESPACES[name](value)]
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and _of_host():
         return [Finding("user namespaces", SKIPPED, "not needed by root")]
     if wrong:
         advice = "For volunteers without root: etc/sysctl.d/60-syndicate.conf has the settings."
