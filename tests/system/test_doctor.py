@@ -16,7 +16,7 @@ import pytest
 from syndicate.cli.doctor import enclosing
 from syndicate.lab.leftovers import group_names
 from syndicate.mounts import mounts
-from tests.support.labs import Running, up
+from tests.support.labs import Running, eventually, up
 
 pytestmark = [pytest.mark.system, pytest.mark.needs_root, pytest.mark.deadline(120)]
 
@@ -73,6 +73,16 @@ def test_a_trial_that_hangs_is_ended_and_leaves_nothing(monkeypatch: pytest.Monk
     (found,) = enclosing.try_sandbox()[:1]
     assert found.check == "sandbox"
     assert surroundings() == before
+
+
+def test_a_doctor_that_is_ended_leaves_nothing() -> None:
+    before = surroundings()
+    command = [sys.executable, "-m", "syndicate.cli", "doctor", "host"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        eventually(lambda: list(Path("/var/tmp").glob("syndicate-doctor-*/state")))
+        process.terminate()
+    assert process.returncode == -signal.SIGTERM
+    eventually(lambda: surroundings() == before)
 
 
 #: Root of a user namespace in which no further one may be made.

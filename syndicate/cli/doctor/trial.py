@@ -1,6 +1,7 @@
 """The trial of a sandbox, in a process of its own: ``python -m syndicate.cli.doctor.trial STATE``.
 
-It does what a volunteer does before it registers, and prints what it found as JSON.
+It does what a volunteer does before it registers, removes the directory around its state, and
+prints what it found as JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from twisted.internet.task import react
 from syndicate.cli.doctor.enclosing import NAME, UIDS
 from syndicate.domain.errors import SandboxFailed
 from syndicate.sandbox.chroot import ChrootSandbox
+from syndicate.sandbox.confine.discard import discard
 
 
 async def _try(reactor: Any, state: str) -> None:
@@ -31,6 +33,7 @@ async def _try(reactor: Any, state: str) -> None:
         found = {"problem": str(error)}
     finally:
         await sandbox.close()
+        discard(str(Path(state).parent))  # whoever has made it may have been killed
     print(json.dumps(found))
 
 
