@@ -290,7 +290,7 @@ def attacked(directory: Path) -> Iterator[Attacked]:
 @contextlib.contextmanager
 def _volunteers(daemon: ManagerDaemon) -> Iterator[None]:
     words = [sys.executable, "-m", "bench.simulated", str(len(GOOD)), str(daemon.wire_port)]
-    words += [str(daemon.api_port), str(daemon.directory)]
+    words += [str(daemon.api_port), str(daemon.directory), str(daemon.directory)]
     with (daemon.directory / VOLUNTEERS).open("wb") as log:
         process = subprocess.Popen(
             words, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=log

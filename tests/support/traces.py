@@ -119,6 +119,10 @@ def _described(processes: Iterable[psutil.Process]) -> frozenset[Process]:
     return frozenset(described)
 
 
+#: What is in the paths of the temporary folders of other runs of the tests, and of benchmarks.
+ELSEWHERE = ("/pytest-", "/syndicate-bench-")
+
+
 def mounts() -> frozenset[str]:
     """Mount points that a test may have made: in its temporary folders, or with our name."""
     points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
@@ -127,7 +131,11 @@ def mounts() -> frozenset[str]:
         p
         for p in points
         if p.startswith(f"{place}/")
-        or (f"/{OURS}" in p and "/pytest-" not in p and not others.have(p.removeprefix(NETNS)))
+        or (
+            f"/{OURS}" in p
+            and not any(mark in p for mark in ELSEWHERE)
+            and not others.have(p.removeprefix(NETNS))
+        )
     )
 
 
