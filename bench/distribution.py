@@ -58,7 +58,10 @@ def measure(session: Session) -> list[Figure]:
         for _ in range(min(session.runs, MOST_RUNS)):
             source = sources.tarball(sources.NO_OP, {"random": makers})
             (place / "files" / source.sha256).write_bytes(source.data)
+            # What was written before is not to be brought to the disk while it is measured.
+            os.sync()
             curls.append(_downloaded(session, place, source.sha256))
+            os.sync()
             held, prepared = _distributed(session, source)
             ours.append(held)
             ready.append(prepared)
