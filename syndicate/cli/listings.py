@@ -34,6 +34,10 @@ def _memory(volunteer: Row) -> str:
     return say_size(volunteer["memory"]) if volunteer["memory"] else "-"
 
 
+#: How the reason begins that is told of a pattern.
+UNMATCHED = "no file matches "
+
+
 def _kept(machine: Row) -> str:
     """Whether the outputs of a machine are there: ``yes``, ``in part``, ``none``; nothing where
     there are none to be kept, or not yet.
@@ -44,13 +48,19 @@ def _kept(machine: Row) -> str:
 
 
 def left_out(machines: Sequence[Row]) -> list[str]:
-    """What the machines of a job were to keep and did not, a line for each reason."""
+    """What the machines of a job were to keep and did not, a line for each reason.
+
+    A pattern that files of one machine match is not told of the others: it is meant for that one.
+    """
     where: dict[str, list[str]] = {}
     for machine in machines:
         for phrase in machine.get("left_out", ()):
             where.setdefault(phrase, []).append(machine["machine"])
+    keeping = [machine.get("left_out", ()) for machine in machines if machine["outputs"]]
     return [
-        f"Not kept of {', '.join(names)}: {phrase.rstrip('.')}." for phrase, names in where.items()
+        f"Not kept of {', '.join(names)}: {phrase.rstrip('.')}."
+        for phrase, names in where.items()
+        if not phrase.startswith(UNMATCHED) or all(phrase in each for each in keeping)
     ]
 
 

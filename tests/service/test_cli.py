@@ -860,6 +860,22 @@ def test_what_a_job_did_not_keep_is_told(syndicate: Commands, manager: FakeManag
     assert all(line in fetched.err for line in lines)
 
 
+def test_a_pattern_that_one_machine_has_matched_is_not_told_of_the_others(
+    syndicate: Commands, manager: FakeManager
+) -> None:
+    missing, link = "no file matches result.json", "result.json is a link"
+    machines = [
+        machine("master", outputs="0" * 64),
+        machine("slave[0]", left_out=[missing]),
+        machine("slave[1]", left_out=[link]),
+    ]
+    manager.jobs[1] = job(1, **{**finished(), "machines": machines})
+    shown = syndicate("status", "1").out
+    assert missing not in shown
+    assert shown.splitlines()[-1] == f"Not kept of slave[1]: {link}."
+    assert "none" in shown
+
+
 @pytest.mark.usefixtures("with_files")
 def test_fetching_again_replaces_what_was_fetched(syndicate: Commands, tmp_path: Path) -> None:
     syndicate("fetch", "1")
