@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from syndicate.cli.main import run
+from syndicate.lab import state
 
 
 class Ended(NamedTuple):
@@ -46,3 +47,21 @@ def forget_environment(patch: pytest.MonkeyPatch, home: Path) -> None:
         patch.delenv(name, raising=False)
     patch.setenv("HOME", str(home))
     patch.chdir(home)
+
+
+def record_lab(name: str, stage: str = "up", boot: str | None = None) -> None:
+    """Write what a lab of ours would have on record, without one."""
+    directory = state.lab_directory(name)
+    directory.mkdir(parents=True)
+    described = state.Description(
+        name=name,
+        stage=stage,
+        index=0,
+        net="10.77.0.0/24",
+        gateway="10.77.0.1",
+        boot=boot or state.this_boot(),
+        url=f"https://{name}",
+        authority=f"{directory}/client/ca.pem",
+        token_file=f"{directory}/client/token",
+    )
+    state.write(directory, described)

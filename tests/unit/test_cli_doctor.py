@@ -11,8 +11,7 @@ from syndicate.cli.doctor import host
 from syndicate.cli.doctor.enclosing import judge
 from syndicate.cli.doctor.findings import FAIL, OK, WARN, Finding, look
 from syndicate.domain.errors import Unavailable
-from syndicate.lab import state
-from tests.support.commands import forget_environment
+from tests.support.commands import forget_environment, record_lab
 
 ALL = ["cores", "cpu", "disk", "freezer", "inodes", "memory", "pids", "scope", "seccomp"]
 
@@ -71,35 +70,18 @@ def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "labs"
 
 
-def lab(name: str, stage: str, boot: str = "") -> None:
-    directory = state.lab_directory(name)
-    directory.mkdir(parents=True)
-    about = state.Description(
-        name=name,
-        stage=stage,
-        index=0,
-        net="10.77.0.0/24",
-        gateway="10.77.0.1",
-        boot=boot or state.this_boot(),
-        url="https://x",
-        authority="",
-        token_file="",
-    )
-    state.write(directory, about)
-
-
 def test_whole_labs_are_no_matter(labs: Path) -> None:
     assert host._labs()[0].result == OK
-    lab("one", "up")
-    lab("two", "kept")
+    record_lab("one", "up")
+    record_lab("two", "kept")
     (found,) = host._labs()
     assert (found.result, found.seen) == (OK, "one is up; two is kept")
 
 
 def test_labs_that_are_not_whole_are_told_with_the_remedy(labs: Path) -> None:
-    lab("early", "up", "an-earlier-boot")
-    lab("half", "building")
-    lab("odd", "up")
+    record_lab("early", "up", "an-earlier-boot")
+    record_lab("half", "building")
+    record_lab("odd", "up")
     (labs / "odd/lab.json").write_text("{}")
     (found,) = host._labs()
     assert found.result == WARN

@@ -7,8 +7,7 @@ import pytest
 from syndicate.cli.exits import Unreachable
 from syndicate.cli.settings import gather
 from syndicate.domain.errors import Forbidden, Invalid
-from syndicate.lab import state
-from tests.support.commands import Commands, forget_environment
+from tests.support.commands import Commands, forget_environment, record_lab
 
 
 @pytest.fixture(autouse=True)
@@ -22,25 +21,8 @@ def write(path: Path, **values: str) -> None:
     path.write_text("".join(f'{key} = "{value}"\n' for key, value in values.items()))
 
 
-def lab(name: str, stage: str = "up", boot: str | None = None) -> None:
-    directory = state.lab_directory(name)
-    directory.mkdir(parents=True)
-    described = state.Description(
-        name=name,
-        stage=stage,
-        index=0,
-        net="10.77.0.0/24",
-        gateway="10.77.0.1",
-        boot=boot or state.this_boot(),
-        url=f"https://{name}",
-        authority=f"{directory}/client/ca.pem",
-        token_file=f"{directory}/client/token",
-    )
-    state.write(directory, described)
-
-
 def test_the_more_explicit_goes_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab("lab")
+    record_lab("lab")
     assert gather({}).url == "https://lab"
     write(home / ".config/syndicate/config.toml", url="https://user")
     assert gather({}).url == "https://user"
@@ -154,24 +136,24 @@ def test_a_token_file_that_cannot_be_read_is_told(home: Path) -> None:
 
 
 def test_the_only_lab_that_is_up_is_taken_whatever_its_name() -> None:
-    lab("other")
-    lab("kept", stage="kept")
-    lab("old", boot="another")
+    record_lab("other")
+    record_lab("kept", stage="kept")
+    record_lab("old", boot="another")
     assert gather({}).url == "https://other"
 
 
 def test_of_several_labs_the_one_of_the_default_name_is_taken() -> None:
-    lab("one")
-    lab("two")
+    record_lab("one")
+    record_lab("two")
     with pytest.raises(Unreachable, match="one, two"):
         gather({}).url  # noqa: B018
-    lab("lab")
+    record_lab("lab")
     assert gather({}).url == "https://lab"
 
 
 def test_what_needs_no_manager_does_not_mind_several_labs() -> None:
-    lab("one")
-    lab("two")
+    record_lab("one")
+    record_lab("two")
     ended = Commands()("lab", "list", "-o", "id")
     assert (ended.code, ended.out) == (0, "one\ntwo\n")
     assert Commands()("lab", "list").code == 0
@@ -180,23 +162,23 @@ def test_what_needs_no_manager_does_not_mind_several_labs() -> None:
 
 
 def test_verbs_of_labs_take_the_only_one_whatever_its_name() -> None:
-    lab("other")
+    record_lab("other")
     ended = Commands()("lab", "env")
     assert (ended.code, "https://other" in ended.out) == (0, True)
-    lab("third")
+    record_lab("third")
     ended = Commands()("lab", "env")
     assert ended.code == 3
     assert "other, third. Say which: --name NAME" in ended.err
     assert "https://third" in Commands()("lab", "env", "--name", "third").out
-    lab("lab")
+    record_lab("lab")
     assert "https://lab" in Commands()("lab", "env").out
 
 
 def test_a_shell_that_is_told_of_a_lab_has_the_key_to_its_console(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lab("one")
-    lab("two")
+    record_lab("one")
+    record_lab("two")
     for line in Commands()("lab", "env", "--name", "two").out.splitlines():
         monkeypatch.setenv(*line.removeprefix("export ").split("=", 1))
     assert gather({}).console_key == gather({}, lab="two").console_key
@@ -205,7 +187,7 @@ def test_a_shell_that_is_told_of_a_lab_has_the_key_to_its_console(
 def test_the_configuration_that_is_shown_is_the_one_that_is_used(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab("one")
+    record_lab("one")
     shown = Commands()("config", "show").out
     assert "client/console  (from the lab 'one')" in shown
     monkeypatch.setenv("SYNDICATE_AUTHORITY", "ca.pem")
@@ -221,7 +203,7 @@ def test_the_configuration_that_is_shown_is_the_one_that_is_used(
 
 
 def test_a_lab_that_is_named_must_be_up() -> None:
-    lab("kept", stage="kept")
+    record_lab("kept", stage="kept")
     for name in ("kept", "nothing"):
         with pytest.raises(Unreachable, match="syndicate lab list"):
             gather({}, lab=name)
